@@ -55,9 +55,9 @@ static void open_bench(bench *b, mixt_store_prefetch prefetch)
     static mixt_expert_place places[ITEMS];
     for (int i = 0; i < ITEMS; i++) {
         for (int m = 0; m < 3; m++) {
-            places[i].file[m] = file;
-            places[i].offset[m] = ((uint64_t)i * 3 + (uint64_t)m) * BYTES;
-            places[i].bytes[m] = BYTES;
+            places[i].part[m][0] =
+                (mixt_expert_part){file, ((uint64_t)i * 3 + (uint64_t)m) * BYTES, BYTES};
+            places[i].part[m][1].file = -1;
         }
     }
     static const int32_t first[LAYERS + 1] = {0, EXPERTS, 2 * EXPERTS};

@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
 #include "family_cases.h"
+#include "model/laid.h"
 #include "model_checks.h"
 #include "scratch.h"
 
@@ -50,6 +52,17 @@ static mixt_model *open_stored(const char *path, const mixt_store_options *optio
     mixt_model *model = must_open_model(path);
     must(mixt_model_store(model, options, &error), &error);
     return model;
+}
+
+/* A call failed, with this status and a line that holds both words. */
+static void expect(mixt_status status, mixt_status wanted, mixt_error *error, const char *path,
+                   const char *rule)
+{
+    if (status != wanted || strstr(error->message, path) == NULL ||
+        strstr(error->message, rule) == NULL) {
+        fail_msg("status %d: '%s'", status, error->message);
+    }
+    *error = (mixt_error)MIXT_ERROR_INIT;
 }
 
 /* The limit that leaves room for this many slots, as all experts are of one size here. */
@@ -146,7 +159,8 @@ static void same_bits_on_any_number_of_threads(void **state)
 }
 
 /* Logits behind a prompt and some tokens of a family's model, from `path`. */
-static mixt_status run_family(const char *path, const mixt_store_options *options, float *logits,
+static mixt_status run_family(mixt_context *context, const char *path,
+                              const mixt_store_options *options, float *logits,
                               mixt_store_statistics *s, mixt_error *error)
 {
     mixt_session *session = NULL;
@@ -156,7 +170,7 @@ static mixt_status run_family(const char *path, const mixt_store_options *option
     assert_true(info.options.vocab_size <= FAMILY_VOCABULARY);
     mixt_status status = options != NULL ? mixt_model_store(model, options, error) : MIXT_OK;
     if (status == MIXT_OK) {
-        status = mixt_session_create(scratch_context, model, FAMILY_TOKENS, &session, error);
+        status = mixt_session_create(context, model, FAMILY_TOKENS, &session, error);
     }
     for (int i = 0; i < FAMILY_TOKENS - FAMILY_PROMPT && status == MIXT_OK; i++) {
         int32_t ids[FAMILY_PROMPT];
@@ -186,26 +200,20 @@ static bool check_family(const char *path, const char *name)
     mixt_store_statistics s;
     mixt_store_options options = {
         .memory = ROOM, .prefetch = MIXT_STORE_PREFETCH_ALWAYS, .always = true};
-    must(run_family(path, NULL, in_memory, &s, &error), &error);
-    mixt_status status = run_family(path, &options, stored, &s, &error);
+    must(run_family(scratch_context, path, NULL, in_memory, &s, &error), &error);
+    mixt_status status = run_family(scratch_context, path, &options, stored, &s, &error);
     if (status == MIXT_ERROR_UNSUPPORTED) {
         return false;
     }
     must(status, &error);
     assert_memory_equal(stored, in_memory, sizeof stored);
     options.memory = s.resident_bytes + s.other_bytes + s.pool_bytes * 6 / 10;
-    must(run_family(path, &options, stored, &s, &error), &error);
+    must(run_family(scratch_context, path, &options, stored, &s, &error), &error);
     if (s.slots >= s.experts || s.bytes_read == 0) {
         fail_msg("%s: %lld of %lld experts", name, (long long)s.slots, (long long)s.experts);
     }
     assert_memory_equal(stored, in_memory, sizeof stored);
     return true;
-}
-
-/* Folders of gpt-oss have columns where products read rows, or blocks of their own kind. */
-static bool stays_on_disk(const char *name)
-{
-    return strncmp(name, "gpt_oss", 7) != 0 || strchr(name, '.') != NULL;
 }
 
 /* Files of every family as other implementations wrote them (tests/fixtures/families), and those of
@@ -218,7 +226,7 @@ static void same_bits_of_every_family(void **state)
         char path[128];
         const char *name = test_mixture_files[i];
         snprintf(path, sizeof path, "tests/fixtures/families/%s", name);
-        if (check_family(path, name) != stays_on_disk(name)) {
+        if (!check_family(path, name)) {
             fail_msg("%s: experts on disk", name);
         }
     }
@@ -228,12 +236,124 @@ static void same_bits_of_every_family(void **state)
         bool moe = mixt_model_moe_layers(model) > 0;
         must(mixt_model_save(model, path, &error), &error);
         mixt_model_free(model);
-        if (check_family(path, test_families[i].name) !=
-            (moe && stays_on_disk(test_families[i].name))) {
+        if (check_family(path, test_families[i].name) != moe) {
             fail_msg("%s: experts on disk", test_families[i].name);
         }
         free(path);
     }
+}
+
+/* Experts that are laid anew when they are read: at every budget, by every policy, on any number of
+ * threads, by either reader. */
+static void same_bits_of_laid_experts(void **state)
+{
+    (void)state;
+    enum { VALUES = (FAMILY_TOKENS - FAMILY_PROMPT) * FAMILY_VOCABULARY };
+    static const char *const paths[] = {"tests/fixtures/families/gpt_oss-mxfp4",
+                                        "tests/fixtures/families/gpt_oss"};
+    static float in_memory[VALUES], stored[VALUES];
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_statistics s;
+    for (int number = 0; number < 2 * 3 * 3 * 5; number++) {
+        const char *path = paths[number % 2], *policy = mixt_store_policy(number / 2 % 3, NULL);
+        mixt_store_options options = {.memory = ROOM,
+                                      .policy = policy,
+                                      .prefetch = (mixt_store_prefetch)(number / 18 % 3),
+                                      .reader = number / 6 % 2 == 0 ? MIXT_STORE_READER_AUTO
+                                                                    : MIXT_STORE_READER_THREADS,
+                                      .always = true};
+        mixt_context *context = test_context(1 + number / 6 % 3, NULL);
+        must(run_family(context, path, NULL, in_memory, &s, &error), &error);
+        must(run_family(context, path, &options, stored, &s, &error), &error);
+        assert_memory_equal(stored, in_memory, sizeof stored);
+        options.memory =
+            s.resident_bytes + s.other_bytes + s.pool_bytes * (uint64_t)(2 + number / 18) / 7;
+        must(run_family(context, path, &options, stored, &s, &error), &error);
+        assert_true(s.slots < s.experts && s.bytes_read > 0);
+        assert_memory_equal(stored, in_memory, sizeof stored);
+        mixt_context_free(context);
+    }
+}
+
+/* Of a parameter's matrices, those that are in memory. */
+static int count_laid(const mixt_model *model)
+{
+    int count = 0;
+    const mixt_held *held = &model->held[mixt_model_find(model, MIXT_SLOT_EXPERT_UP, 0)];
+    for (int i = 0; i < held->count; i++) {
+        count += held->matrices[i].data != NULL;
+    }
+    return count;
+}
+
+/* They are laid in memory when a session wants them there, and not by opening, describing, reading
+ * values, or a store. */
+static void opening_lays_no_expert(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_statistics s;
+    mixt_session *session;
+    char before[65], after[65];
+    const char *path = "tests/fixtures/families/gpt_oss-mxfp4";
+    const mixt_store_options options = {.memory = ROOM, .always = true};
+    mixt_model *model = must_open_model(path);
+    must(mixt_model_verify(model, &error), &error);
+    must(mixt_model_hash(model, before, &error), &error);
+    must(mixt_store_plan(model, &options, &s, &error), &error);
+    assert_int_equal(count_laid(model), 0);
+    must(mixt_session_create(scratch_context, model, FAMILY_TOKENS, &session, &error), &error);
+    assert_int_equal(count_laid(model), model->options.experts);
+    must(mixt_model_hash(model, after, &error), &error);
+    assert_string_equal(after, before);
+    mixt_session_free(session);
+    expect(mixt_model_store(model, &options, &error), MIXT_ERROR_UNSUPPORTED, &error, path,
+           "in memory");
+    mixt_model_free(model);
+    model = must_open_model(path);
+    must(mixt_model_store(model, &options, &error), &error);
+    must(mixt_session_create(scratch_context, model, FAMILY_TOKENS, &session, &error), &error);
+    assert_int_equal(count_laid(model), 0);
+    mixt_session_free(session);
+    mixt_model_free(model);
+}
+
+/* A folder's file that is cut while it is in use. */
+static void a_cut_file_lays_nothing(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_statistics s;
+    static float logits[(FAMILY_TOKENS - FAMILY_PROMPT) * FAMILY_VOCABULARY];
+    static const char *const names[] = {"config.json", "model.safetensors"};
+    char *copy = scratch_path("cut"), *file = NULL, *bytes = NULL;
+    size_t length = 0;
+    assert_int_equal(mkdir(copy, 0755), 0);
+    for (int i = 0; i < 2; i++) {
+        char from[128], to[512];
+        snprintf(from, sizeof from, "tests/fixtures/families/gpt_oss-mxfp4/%s", names[i]);
+        snprintf(to, sizeof to, "%s/%s", copy, names[i]);
+        free(bytes);
+        bytes = read_file(from, &length);
+        write_file(to, bytes, length);
+        free(file);
+        file = strdup(to);
+    }
+    mixt_store_options options = {.memory = ROOM, .always = true};
+    must(run_family(scratch_context, copy, &options, logits, &s, &error), &error);
+    options.memory = s.resident_bytes + s.other_bytes + s.pool_bytes / 2;
+    mixt_model *model = open_stored(copy, &options);
+    write_file(file, bytes, length / 2);
+    mixt_session *session;
+    static const int32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    must(mixt_session_create(scratch_context, model, FAMILY_TOKENS, &session, &error), &error);
+    expect(mixt_session_feed(session, ids, 8, &error), MIXT_ERROR_IO, &error, file,
+           "became shorter");
+    mixt_session_free(session);
+    mixt_model_free(model);
+    free(copy);
+    free(file);
+    free(bytes);
 }
 
 /* What is foreseen is counted: used or wasted, and how often the guess was right. */
@@ -282,17 +402,6 @@ static void a_plan_says_what_would_be(void **state)
     assert_int_equal(plan.token_bytes, s.token_bytes);
     assert_int_equal(plan.slots, s.slots);
     mixt_model_free(model);
-}
-
-/* A call failed, with this status and a line that holds both words. */
-static void expect(mixt_status status, mixt_status wanted, mixt_error *error, const char *path,
-                   const char *rule)
-{
-    if (status != wanted || strstr(error->message, path) == NULL ||
-        strstr(error->message, rule) == NULL) {
-        fail_msg("status %d: '%s'", status, error->message);
-    }
-    *error = (mixt_error)MIXT_ERROR_INIT;
 }
 
 static void what_cannot_be_is_refused(void **state)
@@ -381,6 +490,9 @@ int main(void)
         cmocka_unit_test(same_bits_by_every_policy),
         cmocka_unit_test(same_bits_on_any_number_of_threads),
         cmocka_unit_test(same_bits_of_every_family),
+        cmocka_unit_test(same_bits_of_laid_experts),
+        cmocka_unit_test(opening_lays_no_expert),
+        cmocka_unit_test(a_cut_file_lays_nothing),
         cmocka_unit_test(foresight_is_counted),
         cmocka_unit_test(a_model_that_fits_is_left_alone),
         cmocka_unit_test(a_plan_says_what_would_be),

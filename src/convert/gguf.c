@@ -10,6 +10,7 @@
 #include "model/config_gguf.h"
 #include "model/config_gguf_rope.h"
 #include "model/importance.h"
+#include "model/laid.h"
 #include "quant/quant.h"
 #include "tokenizer/tokenizer.h"
 
@@ -134,19 +135,21 @@ typedef struct slab {
     mixt_error errors[MIXT_THREADS_MAX];
 } slab;
 
-/* Rows as they lie, where the type stays. */
-static const char *stored_row(const slab *s, int64_t row)
+/* A row as it lies, where the type stays; false where it does not. */
+static bool copy_stored_row(const slab *s, int64_t row, char *out)
 {
     const mixt_held *held = s->c->model->held != NULL ? &s->c->model->held[s->parameter] : NULL;
     if (held == NULL || held->matrices == NULL || s->order == NULL) {
-        return NULL;
+        return false;
     }
     int64_t each = held->matrices[0].n, at = s->order[row];
     assert(at >= 0 && at < each * held->count);
     const mixt_matrix *matrix = &held->matrices[at / each];
-    return matrix->type == s->target->type && matrix->k == s->columns
-               ? (const char *)matrix->data + (size_t)(at % each) * matrix->row_bytes
-               : NULL;
+    bool same = matrix->type == s->target->type && matrix->k == s->columns;
+    if (same) {
+        mixt_held_row(held, (int)(at / each), at % each, out);
+    }
+    return same;
 }
 
 /* What a row lost, read back into `back`. */
@@ -170,9 +173,7 @@ static void convert_rows(void *context, int64_t item, int thread)
     int64_t end = mixt_least(begin + ROWS_OF_ITEM, s->rows);
     for (int64_t row = begin; row < end; row++) {
         char *out = s->out + (size_t)row * row_bytes;
-        const char *stored = stored_row(s, row);
-        if (stored != NULL) {
-            memcpy(out, stored, row_bytes);
+        if (copy_stored_row(s, row, out)) {
             continue;
         }
         const float *values = scratch;

@@ -282,19 +282,32 @@ size_t mixt_layout_tensor_values(const mixt_layout_piece *piece)
     return total;
 }
 
-/* Element of the tensor where a run along the last axis begins. */
-static int64_t run_start(const mixt_layout_piece *piece, int64_t run)
+int64_t mixt_layout_row_start(const mixt_layout_piece *piece, int64_t row)
 {
     const int64_t *n = piece->count, *stride = piece->stride;
-    return piece->from + run % n[2] * stride[2] + run / n[2] % n[1] * stride[1] +
-           run / n[2] / n[1] * stride[0];
+    return piece->from + row % n[2] * stride[2] + row / n[2] % n[1] * stride[1] +
+           row / n[2] / n[1] * stride[0];
+}
+
+bool mixt_layout_keeps_rows(const mixt_layout_piece *piece)
+{
+    int64_t width = piece->rank > 0 ? piece->shape[piece->rank - 1] : 1;
+    if (piece->stride[3] != 1 || piece->count[3] != width || piece->from % width != 0) {
+        return false;
+    }
+    for (int i = 0; i < 3; i++) {
+        if (piece->count[i] > 1 && piece->stride[i] % width != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 void mixt_layout_scatter(const mixt_layout_piece *piece, const float *values, float *tensor)
 {
     int64_t runs = piece->count[0] * piece->count[1] * piece->count[2];
     for (int64_t run = 0; run < runs; run++) {
-        float *to = tensor + run_start(piece, run);
+        float *to = tensor + mixt_layout_row_start(piece, run);
         for (int64_t i = 0; i < piece->count[3]; i++) {
             to[i * piece->stride[3]] = *values++;
         }
@@ -305,7 +318,7 @@ void mixt_layout_gather(const mixt_layout_piece *piece, const float *tensor, flo
 {
     int64_t runs = piece->count[0] * piece->count[1] * piece->count[2];
     for (int64_t run = 0; run < runs; run++) {
-        const float *from = tensor + run_start(piece, run);
+        const float *from = tensor + mixt_layout_row_start(piece, run);
         for (int64_t i = 0; i < piece->count[3]; i++) {
             *values++ = from[i * piece->stride[3]];
         }

@@ -26,7 +26,9 @@ typedef struct mixt_parameter {
 typedef struct mixt_held {
     mixt_matrix *matrices; /* [count]: one, or one for each expert or head; NULL: values */
     int count;
-    float *values; /* [parameter.count] */
+    float *values;          /* [parameter.count] */
+    struct mixt_laid *laid; /* [count] where matrices without data come from (model/laid.h); NULL:
+                               all of them have it. Lives as long as the source */
 } mixt_held;
 
 /* The experts of every layer that a model holds: all, or in a spread model this rank's. The first

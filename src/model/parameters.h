@@ -57,6 +57,10 @@ void mixt_layout_piece_get(const mixt_model *model, const mixt_parameter *parame
                            mixt_layout_piece *piece);
 /* true where the piece is the whole tensor in its order */
 bool mixt_layout_piece_is_plain(const mixt_layout_piece *piece);
+/* true where each row of the piece is a whole row of the tensor */
+bool mixt_layout_keeps_rows(const mixt_layout_piece *piece);
+/* Element of the tensor where a row of the piece, a run along its last axis, begins. */
+int64_t mixt_layout_row_start(const mixt_layout_piece *piece, int64_t row);
 /* How many values a piece has, and the whole tensor. */
 size_t mixt_layout_piece_values(const mixt_layout_piece *piece);
 size_t mixt_layout_tensor_values(const mixt_layout_piece *piece);

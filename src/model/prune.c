@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "model/adapters.h"
+#include "model/laid.h"
 #include "model/parameters.h"
-#include "model/storage.h"
 #include "model/stored.h"
 
 typedef struct pruning {
@@ -176,11 +176,17 @@ static mixt_status hold(pruning *p, int index, mixt_error *error)
         return MIXT_OK;
     }
     to->matrices = calloc((size_t)from->count, sizeof *to->matrices);
-    if (to->matrices == NULL) {
+    to->laid = from->laid != NULL
+                   ? mixt_source_memory(p->model->source, (size_t)from->count * sizeof *to->laid)
+                   : NULL;
+    if (to->matrices == NULL || (from->laid != NULL && to->laid == NULL)) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "drop experts: no memory");
     }
     for (int i = 0; i < from->count; i++) {
         if (!by_expert || stays(p, before->layer, i)) {
+            if (to->laid != NULL) {
+                to->laid[to->count] = from->laid[i];
+            }
             to->matrices[to->count++] = from->matrices[i];
         }
     }

@@ -7,6 +7,7 @@
 #include "core/memory.h"
 #include "core/random.h"
 #include "model/adapters.h"
+#include "model/laid.h"
 #include "model/stored.h"
 #include "ops/exchange.h"
 
@@ -85,6 +86,7 @@ static void keep_share(mixt_held *held, const mixt_parameter *p, mixt_expert_sha
     if (held->matrices != NULL) {
         memmove(held->matrices, held->matrices + first, count * sizeof *held->matrices);
         held->count = share.count;
+        held->laid = held->laid != NULL ? held->laid + first : NULL;
     } else {
         held->values += p->count / (size_t)p->size[0] * first;
     }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/arithmetic.h"
-#include "model/storage.h"
+#include "model/laid.h"
 #include "quant/quant.h"
 
 static mixt_status no_memory(const mixt_held_piece *found, size_t bytes, mixt_error *error)
@@ -29,32 +29,9 @@ mixt_status mixt_held_begin(mixt_held *held, const mixt_parameter *p, bool matri
                : mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory", mixt_source_path(source));
 }
 
-/* Element of the tensor where row `row` of the piece begins. */
-static int64_t row_start(const mixt_layout_piece *piece, int64_t row)
-{
-    const int64_t *count = piece->count, *stride = piece->stride;
-    return piece->from + row % count[2] * stride[2] + row / count[2] % count[1] * stride[1] +
-           row / count[2] / count[1] * stride[0];
-}
-
 static size_t element_alignment(mixt_type type)
 {
     return type == MIXT_TYPE_F32 ? 4 : type == MIXT_TYPE_MXFP4 || type == MIXT_TYPE_F8_E4M3 ? 1 : 2;
-}
-
-/* True where each row of the piece is a whole row of the tensor. */
-static bool keeps_rows(const mixt_layout_piece *piece)
-{
-    int64_t width = piece->rank > 0 ? piece->shape[piece->rank - 1] : 1;
-    if (piece->stride[3] != 1 || piece->count[3] != width || piece->from % width != 0) {
-        return false;
-    }
-    for (int i = 0; i < 3; i++) {
-        if (piece->count[i] > 1 && piece->stride[i] % width != 0) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* All elements of the tensor as fp32; free() them. */
@@ -164,10 +141,10 @@ static bool point_at_rows(const mixt_held_piece *found, int64_t first, mixt_matr
     if ((uintptr_t)tensor->data % element_alignment(tensor->type) != 0) {
         return false;
     }
-    int64_t width = matrix->k, start = row_start(piece, first);
-    int64_t step = matrix->n > 1 ? row_start(piece, first + 1) - start : width;
+    int64_t width = matrix->k, start = mixt_layout_row_start(piece, first);
+    int64_t step = matrix->n > 1 ? mixt_layout_row_start(piece, first + 1) - start : width;
     for (int64_t row = 1; row < matrix->n; row++) {
-        if (row_start(piece, first + row) != start + row * step) {
+        if (mixt_layout_row_start(piece, first + row) != start + row * step) {
             return false;
         }
     }
@@ -186,40 +163,7 @@ static bool point_at_rows(const mixt_held_piece *found, int64_t first, mixt_matr
     return true;
 }
 
-/* Blocks of a folder's MXFP4: pairs of neighbours in a byte become halves of the block. */
-static void copy_mxfp4_row(const mixt_held_piece *found, int64_t start, int64_t width, uint8_t *to)
-{
-    const uint8_t *blocks = (const uint8_t *)found->tensor.data + start / 2;
-    const uint8_t *scales = (const uint8_t *)found->scales.data + start / 32;
-    for (int64_t b = 0; b < width / 32; b++, blocks += 16, to += 17) {
-        to[0] = scales[b];
-        for (int j = 0; j < 8; j++) {
-            uint8_t low = blocks[j], high = blocks[j + 8]; /* elements 2 j, 2 j + 1 and 16 on */
-            to[1 + 2 * j] = (uint8_t)((low & 15) | (high & 15) << 4);
-            to[2 + 2 * j] = (uint8_t)(low >> 4 | (high & 0xf0));
-        }
-    }
-}
-
-/* Elements of `bytes` bytes of a row, which lie `stride` apart in the tensor. */
-static void gather(const char *from, int64_t stride, int64_t count, size_t bytes, char *to)
-{
-    for (int64_t i = 0; i < count; i++) {
-        memcpy(to + (size_t)i * bytes, from + (size_t)(i * stride) * bytes, bytes);
-    }
-}
-
-/* Copies every row of the piece to `to`; `plain` holds the tensor's elements, `bytes` each. */
-static void copy_elements(const mixt_layout_piece *piece, const char *plain, size_t bytes, char *to)
-{
-    int64_t rows = piece->count[0] * piece->count[1] * piece->count[2], k = piece->count[3];
-    for (int64_t row = 0; row < rows; row++) {
-        gather(plain + (size_t)row_start(piece, row) * bytes, piece->stride[3], k, bytes,
-               to + (size_t)(row * k) * bytes);
-    }
-}
-
-/* The same of a piece's tensor, factors applied. */
+/* All elements of a piece's tensor, factors applied. */
 static float *expand_piece(const mixt_held_piece *found)
 {
     float *values = expand(&found->tensor);
@@ -229,40 +173,53 @@ static float *expand_piece(const mixt_held_piece *found)
     return values;
 }
 
-/* Rows of the piece in memory: whole ones keep their type, of others only plain floats do. */
-static mixt_status copy_piece(const mixt_held_piece *found, mixt_source *source,
-                              mixt_matrix *matrix, char **copy, mixt_error *error)
+/* Rows that are made of all values of the tensor, as fp32. */
+static mixt_status copy_values(const mixt_held_piece *found, mixt_source *source,
+                               mixt_matrix *matrix, char **copy, mixt_error *error)
 {
-    const mixt_layout_piece *piece = &found->piece;
-    const mixt_source_tensor *tensor = &found->tensor;
-    int64_t rows = piece->count[0] * piece->count[1] * piece->count[2], k = matrix->k;
-    bool scaled = !piece->mxfp4 && tensor->type == MIXT_TYPE_F8_E4M3;
-    bool whole = keeps_rows(piece) && !scaled;
-    bool plain = !piece->mxfp4 && !scaled && mixt_type_info(tensor->type)->elements == 1;
-    matrix->type = piece->mxfp4 ? MIXT_TYPE_MXFP4 : whole || plain ? tensor->type : MIXT_TYPE_F32;
-    matrix->row_bytes = mixt_type_row_bytes(matrix->type, k);
-    size_t bytes = (size_t)rows * matrix->row_bytes;
-    *copy = mixt_source_memory(source, bytes);
-    float *values = whole || plain || piece->mxfp4 ? NULL : expand_piece(found);
-    if (*copy == NULL || (values == NULL && !whole && !plain && !piece->mxfp4)) {
+    size_t count = mixt_layout_piece_values(&found->piece);
+    matrix->type = MIXT_TYPE_F32;
+    matrix->row_bytes = mixt_type_row_bytes(matrix->type, matrix->k);
+    *copy = mixt_source_memory(source, count * sizeof(float));
+    float *values = expand_piece(found);
+    if (*copy == NULL || values == NULL) {
         free(values);
+        return no_memory(found, count * sizeof(float), error);
+    }
+    mixt_layout_gather(&found->piece, values, (float *)*copy);
+    free(values);
+    return MIXT_OK;
+}
+
+/* Rows that are moved: those of experts when they are wanted, others now. */
+static mixt_status lay_matrices(mixt_held *held, const mixt_held_piece *found, int first, int count,
+                                const mixt_laid_piece *plan, mixt_source *source, mixt_error *error)
+{
+    mixt_matrix *matrices = held->matrices + first;
+    int64_t n = matrices[0].n;
+    bool later = mixt_slot_is_expert(found->parameter->slot);
+    size_t bytes = (size_t)(count * n) * plan->row_bytes;
+    mixt_laid_piece *piece = mixt_source_memory(source, sizeof *piece);
+    char *copy = later ? NULL : mixt_source_memory(source, bytes);
+    if (later && held->laid == NULL) {
+        held->laid =
+            mixt_source_memory(source, (size_t)found->parameter->size[0] * sizeof *held->laid);
+    }
+    if (piece == NULL || (later ? held->laid == NULL : copy == NULL)) {
         return no_memory(found, bytes, error);
     }
-    if (values != NULL) {
-        copy_elements(piece, (const char *)values, sizeof(float), *copy);
-    } else if (plain && !whole) {
-        copy_elements(piece, tensor->data, (size_t)mixt_type_info(tensor->type)->bytes, *copy);
-    }
-    for (int64_t row = 0; row < rows && (whole || piece->mxfp4); row++) {
-        char *to = *copy + (size_t)row * matrix->row_bytes;
-        int64_t start = row_start(piece, row);
-        if (piece->mxfp4) {
-            copy_mxfp4_row(found, start, k, (uint8_t *)to);
+    *piece = *plan;
+    for (int i = 0; i < count; i++) {
+        const mixt_laid laid = {.piece = piece, .first = i * n, .count = n};
+        matrices[i] =
+            (mixt_matrix){.type = plan->type, .n = n, .k = plan->k, .row_bytes = plan->row_bytes};
+        if (later) {
+            held->laid[first + i] = laid;
         } else {
-            memcpy(to, tensor->data + (size_t)(start / k) * tensor->row_bytes, matrix->row_bytes);
+            matrices[i].data = copy + (size_t)(i * n) * plan->row_bytes;
+            mixt_laid_from_files(&laid, copy + (size_t)(i * n) * plan->row_bytes);
         }
     }
-    free(values);
     return MIXT_OK;
 }
 
@@ -277,16 +234,20 @@ static mixt_status add_matrices(mixt_held *held, const mixt_held_piece *found, m
     int count = (int)(rows / n);
     assert(piece->offset % (size_t)(n * k) == 0 && rows % n == 0);
     assert((size_t)held->count + (size_t)count <= p->count / (size_t)(n * k));
-    bool in_place = !piece->mxfp4 && keeps_rows(piece) && piece->count[3] == k;
+    bool in_place = !piece->mxfp4 && mixt_layout_keeps_rows(piece) && piece->count[3] == k;
     for (int i = 0; i < count; i++) {
         matrices[i] = (mixt_matrix){.type = found->tensor.type, .n = n, .k = k};
         in_place = in_place && point_at_rows(found, i * n, &matrices[i]);
     }
+    mixt_laid_piece plan;
     char *copy = NULL;
     mixt_status status = MIXT_OK;
-    if (!in_place) {
+    if (!in_place && mixt_laid_plan(found, k, &plan)) {
+        status = lay_matrices(held, found, (int)(matrices - held->matrices), count, &plan, source,
+                              error);
+    } else if (!in_place) {
         matrices[0] = (mixt_matrix){.n = n, .k = k};
-        status = copy_piece(found, source, &matrices[0], &copy, error);
+        status = copy_values(found, source, &matrices[0], &copy, error);
     }
     for (int i = 0; i < count && copy != NULL; i++) {
         matrices[i] = matrices[0];
@@ -298,13 +259,11 @@ static mixt_status add_matrices(mixt_held *held, const mixt_held_piece *found, m
 
 static mixt_status add_values(mixt_held *held, const mixt_held_piece *found, mixt_error *error)
 {
-    const mixt_layout_piece *piece = &found->piece;
     float *values = expand_piece(found);
     if (values == NULL) {
         return no_memory(found, found->parameter->count * sizeof *values, error);
     }
-    copy_elements(piece, (const char *)values, sizeof *values,
-                  (char *)(held->values + piece->offset));
+    mixt_layout_gather(&found->piece, values, held->values + found->piece.offset);
     free(values);
     return MIXT_OK;
 }

@@ -4,12 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/arithmetic.h"
 #include "core/memory.h"
 #include "core/memory_limit.h"
-#include "model/storage.h"
+#include "model/laid.h"
 #include "model/stored.h"
 #include "model/weights.h"
 #include "quant/quant.h"
+
+#define PART 4096 /* values of a row that are laid at once: whole blocks of every type */
 
 const float *mixt_model_block(const mixt_model *model)
 {
@@ -17,6 +20,17 @@ const float *mixt_model_block(const mixt_model *model)
         mixt_weights_settle(model->trained);
     }
     return model->weights;
+}
+
+/* A row that lies in the files in another way. */
+static void laid_values(const mixt_laid *laid, int64_t row, float *values)
+{
+    _Alignas(MIXT_ALIGNMENT) char part[PART * sizeof(float)];
+    for (int64_t at = 0; at < laid->piece->k; at += PART) {
+        int64_t count = mixt_least(PART, laid->piece->k - at);
+        mixt_laid_row(laid, row, at, count, part);
+        mixt_dequantise(laid->piece->type, part, values + at, count);
+    }
 }
 
 void mixt_model_values(const mixt_model *model, int parameter, size_t first, size_t count,
@@ -34,8 +48,12 @@ void mixt_model_values(const mixt_model *model, int parameter, size_t first, siz
     size_t k = (size_t)held->matrices[0].k, n = (size_t)held->matrices[0].n;
     assert(first % k == 0 && count % k == 0); /* whole rows */
     for (size_t row = first / k; row < (first + count) / k; row++, values += k) {
-        const mixt_matrix *matrix = &held->matrices[row / n];
-        mixt_matrix_values(matrix, (int64_t)(row % n), 0, (int64_t)k, values);
+        const mixt_laid *laid = mixt_held_laid(held, (int)(row / n));
+        if (laid != NULL) {
+            laid_values(laid, (int64_t)(row % n), values);
+        } else {
+            mixt_matrix_values(&held->matrices[row / n], (int64_t)(row % n), 0, (int64_t)k, values);
+        }
     }
 }
 
@@ -71,6 +89,23 @@ mixt_status mixt_model_load(mixt_model *model, mixt_error *error)
     return MIXT_OK;
 }
 
+static void hash_row(const mixt_held *held, int i, int64_t row, size_t bytes, mixt_sha256 *state)
+{
+    const mixt_laid *laid = mixt_held_laid(held, i);
+    const mixt_matrix *matrix = &held->matrices[i];
+    if (laid == NULL) {
+        const char *data = (const char *)matrix->data + (size_t)row * matrix->row_bytes;
+        mixt_sha256_update(state, data, bytes);
+        return;
+    }
+    char part[PART * sizeof(float)];
+    for (int64_t at = 0; at < matrix->k; at += PART) {
+        int64_t count = mixt_least(PART, matrix->k - at);
+        mixt_laid_row(laid, row, at, count, part);
+        mixt_sha256_update(state, part, mixt_type_row_bytes(matrix->type, count));
+    }
+}
+
 /* A mapped model of fp32 tensors has the hash of its block: gaps are zeros there. */
 void mixt_model_hash_weights(const mixt_model *model, mixt_sha256 *state)
 {
@@ -86,8 +121,7 @@ void mixt_model_hash_weights(const mixt_model *model, mixt_sha256 *state)
             const mixt_matrix *matrix = &held->matrices[e];
             size_t bytes = mixt_type_row_bytes(matrix->type, matrix->k);
             for (int64_t row = 0; row < matrix->n; row++) {
-                mixt_sha256_update(
-                    state, (const char *)matrix->data + (size_t)row * matrix->row_bytes, bytes);
+                hash_row(held, e, row, bytes, state);
             }
             if (matrix->scales.values != NULL) {
                 mixt_sha256_update(state, matrix->scales.values,

@@ -7,7 +7,7 @@
 
 #include "core/memory.h"
 #include "core/platform.h"
-#include "model/storage.h"
+#include "model/laid.h"
 #include "quant/quant.h"
 #include "store/report.h"
 
@@ -44,6 +44,7 @@ typedef struct storing {
     mixt_expert_place *places; /* [shelves, experts] */
     int32_t *first;            /* [shelves + 1] */
     uint64_t *profile;
+    uint64_t later; /* bytes of matrices that are to be laid in memory */
     int shelves;
     mixt_error *error;
 } storing;
@@ -63,21 +64,64 @@ static int expert_matrix(const mixt_parameter *p)
                                               : -1;
 }
 
+/* The file that `data` lies in, and where; -1: it is in memory. */
+static int locate_bytes(storing *s, const void *data, uint64_t *offset, mixt_status *status)
+{
+    const char *path;
+    int file = -1;
+    const struct mixt_map *map = mixt_source_locate(s->model->source, data, &path, offset);
+    if (map != NULL && *status == MIXT_OK) {
+        *status = mixt_disk_add(s->disk, path, map, &file, s->error);
+    }
+    return *status == MIXT_OK ? file : -1;
+}
+
 /* The place of a matrix in its file; false: it is in memory. */
 static bool locate(storing *s, mixt_matrix *matrix, extent *found, mixt_status *status)
 {
-    const char *path;
-    uint64_t offset;
-    const struct mixt_map *map = mixt_source_locate(s->model->source, matrix->data, &path, &offset);
-    if (map == NULL || *status != MIXT_OK) {
-        return false;
-    }
     *found = (extent){.matrix = matrix,
-                      .offset = offset,
                       .bytes = (size_t)(matrix->n - 1) * matrix->row_bytes +
                                mixt_type_row_bytes(matrix->type, matrix->k)};
-    *status = mixt_disk_add(s->disk, path, map, &found->file, s->error);
-    return *status == MIXT_OK;
+    found->file = locate_bytes(s, matrix->data, &found->offset, status);
+    return found->file >= 0;
+}
+
+/* The same of what a matrix is laid from. */
+static bool locate_parts(storing *s, const mixt_laid *laid, mixt_expert_part *parts,
+                         mixt_status *status)
+{
+    const char *data[MIXT_EXPERT_PARTS] = {laid->piece->tensor.data, laid->piece->scales.data};
+    _Static_assert(MIXT_EXPERT_PARTS == MIXT_LAID_PARTS, "the tensor and its scales");
+    bool all = true;
+    for (int i = 0; i < MIXT_EXPERT_PARTS; i++) {
+        mixt_laid_range range = mixt_laid_part(laid, i);
+        parts[i] = (mixt_expert_part){.file = -1, .bytes = range.bytes};
+        if (range.bytes > 0) {
+            parts[i].file = locate_bytes(s, data[i] + range.offset, &parts[i].offset, status);
+            all &= parts[i].file >= 0;
+        }
+    }
+    return all;
+}
+
+static bool place_expert(storing *s, mixt_held *held, int e, mixt_expert_place *place, int matrix,
+                         mixt_status *status)
+{
+    const mixt_laid *laid = mixt_held_laid(held, e);
+    extent found;
+    place->matrix[matrix] = held->matrices[e];
+    place->laid[matrix] = laid;
+    if (laid != NULL) {
+        return locate_parts(s, laid, place->part[matrix], status);
+    }
+    bool there = locate(s, &held->matrices[e], &found, status);
+    place->part[matrix][0] = (mixt_expert_part){there ? found.file : -1, found.offset, found.bytes};
+    return there;
+}
+
+static void lay(const void *laid, const char *const parts[MIXT_EXPERT_PARTS], char *to)
+{
+    mixt_laid_matrix(laid, parts, to);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -88,23 +132,22 @@ static bool locate(storing *s, mixt_matrix *matrix, extent *found, mixt_status *
 static mixt_status place_experts(storing *s, int index, int matrix)
 {
     const mixt_parameter *p = &s->model->parameters[index];
-    const mixt_held *held = &s->model->held[index];
+    mixt_held *held = &s->model->held[index];
     mixt_status status = MIXT_OK;
     int shelf = s->stored->shelf[p->layer];
     bool all = held->matrices != NULL;
     for (int e = 0; e < held->count && all; e++) {
-        mixt_expert_place *place = &s->places[s->first[shelf] + e];
-        extent found;
-        all = locate(s, &held->matrices[e], &found, &status);
-        if (all) {
-            place->matrix[matrix] = held->matrices[e];
-            place->file[matrix] = found.file;
-            place->offset[matrix] = found.offset;
-            place->bytes[matrix] = found.bytes;
-        }
+        all = place_expert(s, held, e, &s->places[s->first[shelf] + e], matrix, &status);
     }
     for (int e = 0; e < held->count && !all; e++) { /* a stack that lies in memory, all of it */
-        s->places[s->first[shelf] + e].file[matrix] = -1;
+        mixt_expert_place *place = &s->places[s->first[shelf] + e];
+        s->later += mixt_held_laid(held, e) != NULL
+                        ? (uint64_t)held->matrices[e].n * held->matrices[e].row_bytes
+                        : 0;
+        place->laid[matrix] = NULL;
+        for (int i = 0; i < MIXT_EXPERT_PARTS; i++) {
+            place->part[matrix][i].file = -1;
+        }
     }
     s->stored->has[p->layer][matrix] = all;
     return status;
@@ -138,14 +181,15 @@ static mixt_status number_shelves(storing *s)
         uint64_t offset;
         bool there =
             held != NULL && held->matrices != NULL &&
-            mixt_source_locate(model->source, held->matrices[0].data, &path, &offset) != NULL;
+            (mixt_held_laid(held, 0) != NULL ||
+             mixt_source_locate(model->source, held->matrices[0].data, &path, &offset) != NULL);
         s->stored->shelf[layer] = there ? s->shelves++ : -1;
         s->first[s->shelves] = (int32_t)((size_t)s->shelves * experts);
     }
     s->places = calloc((size_t)s->shelves * experts + 1, sizeof *s->places);
     for (size_t i = 0; s->places != NULL && i < (size_t)s->shelves * experts; i++) {
-        for (int m = 0; m < MIXT_EXPERT_MATRICES; m++) {
-            s->places[i].file[m] = -1;
+        for (int m = 0; m < MIXT_EXPERT_MATRICES * MIXT_EXPERT_PARTS; m++) {
+            s->places[i].part[m / MIXT_EXPERT_PARTS][m % MIXT_EXPERT_PARTS].file = -1;
         }
     }
     return s->places != NULL ? MIXT_OK : no_memory(s);
@@ -174,9 +218,9 @@ static mixt_status find_places(storing *s)
                            mixt_source_path(model->source),
                            mixt_model_moe_layers(model) == 0
                                ? "a model without experts has nothing that could stay on disk"
-                               : "its experts are laid out in another way than products read, and "
-                                 "so in memory since it was opened: `mixt convert` writes a file "
-                                 "that can stay on disk");
+                               : "its experts lie in another way than products read, and are in "
+                                 "memory by now: `mixt convert` writes a file that can stay on "
+                                 "disk");
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -367,10 +411,11 @@ static mixt_status make_store(storing *s, uint64_t memory)
         .name = mixt_source_path(s->model->source),
         .shape = {.layers = s->shelves, .first = s->first, .profile = s->profile, .chosen = chosen},
         .places = s->places,
+        .lay = lay,
         .policy = s->options->policy,
         .prefetch = s->options->prefetch,
         .memory = memory,
-        .resident = extent_bytes(s) + mixt_source_held(s->model->source),
+        .resident = extent_bytes(s) + mixt_source_held(s->model->source) + s->later,
         .disk = s->disk};
     mixt_status status = mixt_expert_store_create(&options, &s->stored->store, s->error);
     free(chosen);
@@ -485,13 +530,19 @@ mixt_status mixt_stored_refuse(const mixt_model *model, const char *what, mixt_e
 /* ------------------------------------------------------------------------------------------ */
 /* Binding                                                                                    */
 
+bool mixt_stored_has(const mixt_model *model, int index)
+{
+    const mixt_parameter *p = &model->parameters[index];
+    int matrix = expert_matrix(p);
+    return model->stored != NULL && matrix >= 0 && model->stored->shelf[p->layer] >= 0 &&
+           model->stored->has[p->layer][matrix];
+}
+
 bool mixt_stored_bind(const mixt_model *model, int index, mixt_value_id value,
                       mixt_instance *instance)
 {
     const mixt_parameter *p = &model->parameters[index];
-    int matrix = expert_matrix(p);
-    if (model->stored == NULL || matrix < 0 || model->stored->shelf[p->layer] < 0 ||
-        !model->stored->has[p->layer][matrix]) {
+    if (!mixt_stored_has(model, index)) {
         return false;
     }
     mixt_instance_bind_store(

@@ -11,7 +11,9 @@ void mixt_stored_free(mixt_stored *stored);
 /* An error, where a model is stored, that says that this is done before. NULL: nothing is stored.
  */
 mixt_status mixt_stored_refuse(const mixt_model *model, const char *what, mixt_error *error);
-/* Whether parameter `index` comes from the store; it is then bound to it. */
+/* Whether parameter `index` comes from the store. */
+bool mixt_stored_has(const mixt_model *model, int index);
+/* The same; it is then bound to it. */
 bool mixt_stored_bind(const mixt_model *model, int index, mixt_value_id value,
                       mixt_instance *instance);
 /* Tells the store what routers of a graph decide, and what they may decide. */

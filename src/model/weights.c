@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/adapters.h"
+#include "model/laid.h"
 #include "model/stored.h"
 #include "ops/low_rank.h"
 
@@ -76,7 +77,7 @@ static mixt_status place_held(mixt_weights *weights, mixt_error *error)
     if (weights->placed == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "weights: no memory");
     }
-    mixt_status status = MIXT_OK;
+    mixt_status status = mixt_model_lay(model, error);
     for (int i = 0; i < model->parameter_count && status == MIXT_OK; i++) {
         const mixt_held *held = &model->held[i];
         placed *to = &weights->placed[i];

@@ -31,7 +31,7 @@ static double seconds_now(void)
 
 /* ---- queues */
 
-static void queue_push(mixt_disk_queue *queue, mixt_disk_read *read)
+void mixt_disk_push(mixt_disk_queue *queue, mixt_disk_read *read)
 {
     read->next = NULL;
     if (queue->last != NULL) {
@@ -42,7 +42,7 @@ static void queue_push(mixt_disk_queue *queue, mixt_disk_read *read)
     queue->last = read;
 }
 
-static bool queue_remove(mixt_disk_queue *queue, mixt_disk_read *read)
+bool mixt_disk_pull(mixt_disk_queue *queue, mixt_disk_read *read)
 {
     mixt_disk_read *before = NULL;
     for (mixt_disk_read *at = queue->first; at != NULL; before = at, at = at->next) {
@@ -58,7 +58,7 @@ static bool queue_remove(mixt_disk_queue *queue, mixt_disk_read *read)
 static void leave_queue(mixt_disk *disk, mixt_disk_read *read)
 {
     if (read->queued) {
-        bool found = queue_remove(&disk->urgent, read) || queue_remove(&disk->later, read);
+        bool found = mixt_disk_pull(&disk->urgent, read) || mixt_disk_pull(&disk->later, read);
         assert(found);
         (void)found;
         read->queued = false;
@@ -94,6 +94,13 @@ static mixt_status check_unchanged(const mixt_disk_file *file, mixt_error *error
     return MIXT_OK;
 }
 
+void mixt_disk_done(mixt_disk *disk, mixt_disk_read *read)
+{
+    mixt_disk_push(&disk->done, read);
+    disk->unfinished--;
+    pthread_cond_signal(&disk->finished);
+}
+
 /* No piece is under way, none is to come. */
 static void finish_read(mixt_disk *disk, mixt_disk_read *read)
 {
@@ -105,10 +112,13 @@ static void finish_read(mixt_disk *disk, mixt_disk_read *read)
     } else if (read->status == MIXT_OK && check_unchanged(file, &error) != MIXT_OK) {
         fail_read(read, &error);
     }
-    queue_push(&disk->done, read);
-    disk->unfinished--;
     disk->reads++;
-    pthread_cond_signal(&disk->finished);
+    if (read->finish != NULL) {
+        mixt_disk_push(&disk->finishing, read);
+        pthread_cond_signal(&disk->finish_work);
+    } else {
+        mixt_disk_done(disk, read);
+    }
 }
 
 /* Bytes from the read's first block to behind its last; from `offset` and exactly where the cache
@@ -266,7 +276,7 @@ void mixt_disk_submit(mixt_disk *disk, mixt_disk_read *read)
     disk->unfinished++;
     read->queued = read->bytes != 0;
     if (read->queued) {
-        queue_push(read->urgent ? &disk->urgent : &disk->later, read);
+        mixt_disk_push(read->urgent ? &disk->urgent : &disk->later, read);
         disk->way->kick(disk);
     } else {
         finish_read(disk, read);
@@ -282,7 +292,7 @@ mixt_disk_read *mixt_disk_wait(mixt_disk *disk, bool block)
     }
     mixt_disk_read *read = disk->done.first;
     if (read != NULL) {
-        queue_remove(&disk->done, read);
+        mixt_disk_pull(&disk->done, read);
         disk->waiting--;
     }
     pthread_mutex_unlock(&disk->lock);
@@ -295,7 +305,7 @@ void mixt_disk_hurry(mixt_disk *disk, mixt_disk_read *read)
     if (read->queued && !read->urgent) {
         leave_queue(disk, read);
         read->queued = read->urgent = true;
-        queue_push(&disk->urgent, read);
+        mixt_disk_push(&disk->urgent, read);
     }
     pthread_mutex_unlock(&disk->lock);
 }
@@ -464,6 +474,7 @@ mixt_status mixt_disk_create(const mixt_disk_options *options, mixt_disk **resul
     disk->options.piece = options->piece == 0 ? DEFAULT_PIECE : options->piece;
     pthread_mutex_init(&disk->lock, NULL);
     pthread_cond_init(&disk->finished, NULL);
+    pthread_cond_init(&disk->finish_work, NULL);
     mixt_status status = start_reader(disk, error);
     if (status != MIXT_OK) {
         disk->way = NULL;
@@ -490,12 +501,14 @@ void mixt_disk_free(mixt_disk *disk)
         pthread_mutex_unlock(&disk->lock);
         disk->way->join(disk);
     }
+    mixt_disk_end_finishers(disk);
     for (size_t i = 0; i < disk->count; i++) {
         close(disk->files[i].descriptor);
         free(disk->files[i].path);
     }
     free(disk->files);
     pthread_cond_destroy(&disk->finished);
+    pthread_cond_destroy(&disk->finish_work);
     pthread_mutex_destroy(&disk->lock);
     free(disk);
 }

@@ -33,6 +33,9 @@ typedef struct mixt_disk_read {
     size_t bytes;
     void *to;
     void *user;
+    /* Called when its bytes are there, or it failed, before it is done, by a thread of those that
+     * mixt_disk_add_finishers started; NULL: it is done at once. */
+    void (*finish)(struct mixt_disk_read *read);
     /* then: */
     mixt_status status; /* MIXT_OK, or why not: `message` says so, naming file and place */
     char message[500];
@@ -65,6 +68,8 @@ void mixt_disk_free(mixt_disk *disk);
  * one that `map` is of, or was written to since (NULL: any file). Before the first read. */
 mixt_status mixt_disk_add(mixt_disk *disk, const char *path, const mixt_map *map, int *file,
                           mixt_error *error);
+/* Threads that call reads' `finish`. Before the first read that has one. */
+mixt_status mixt_disk_add_finishers(mixt_disk *disk, int count, mixt_error *error);
 /* For people: "io_uring" or "pread", with ", buffered" where a file is read through the cache. */
 const char *mixt_disk_reader(const mixt_disk *disk);
 

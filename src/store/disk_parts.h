@@ -48,11 +48,16 @@ struct mixt_disk {
     size_t count, capacity;
     mixt_disk_queue urgent, later; /* reads of which some pieces were not taken */
     mixt_disk_queue done;
-    bool stop;        /* once nothing is left */
-    int pieces;       /* under way */
-    size_t under_way; /* bytes of them */
-    int waiting;      /* reads not yet waited for */
-    int unfinished;   /* of them: not done */
+    mixt_disk_queue finishing;  /* all was read, `finish` has not been called */
+    pthread_cond_t finish_work; /* there is some, or an end */
+    pthread_t *finishers;       /* [finisher_count] */
+    int finisher_count;
+    bool finished_all; /* the finishers end */
+    bool stop;         /* once nothing is left */
+    int pieces;        /* under way */
+    size_t under_way;  /* bytes of them */
+    int waiting;       /* reads not yet waited for */
+    int unfinished;    /* of them: not done */
     uint64_t bytes, reads;
     double busy, busy_since; /* seconds; the clock when the first piece began */
 };
@@ -64,6 +69,12 @@ bool mixt_disk_take(mixt_disk *disk, mixt_disk_piece *piece);
 bool mixt_disk_any(const mixt_disk *disk); /* whether reads wait to be taken */
 /* bytes or -errno; true: the piece, changed, is to be read again. */
 bool mixt_disk_give(mixt_disk *disk, mixt_disk_piece *piece, int64_t result);
+void mixt_disk_push(mixt_disk_queue *queue, mixt_disk_read *read);
+bool mixt_disk_pull(mixt_disk_queue *queue, mixt_disk_read *read); /* false: it is not there */
+/* Whoever waits gets it. */
+void mixt_disk_done(mixt_disk *disk, mixt_disk_read *read);
+/* Ends the finishers once all is finished; without the lock. */
+void mixt_disk_end_finishers(mixt_disk *disk);
 /* Behind every result, without the lock: the hook's say; what went through the cache leaves it. */
 int64_t mixt_disk_result(const mixt_disk *disk, const mixt_disk_piece *piece, int64_t result);
 /* A thread that takes no signals. An errno. */

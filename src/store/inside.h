@@ -8,12 +8,15 @@
 
 #include "store/store.h"
 
-/* Bytes that lie together in a file and in a slot: one read. */
+#define MIXT_EXPERT_PIECES (MIXT_EXPERT_MATRICES * MIXT_EXPERT_PARTS)
+
+/* Bytes that lie together in a file and in a slot, or a bench: one read. */
 typedef struct mixt_expert_piece {
     int file;
     uint64_t offset;
     size_t bytes;
-    size_t at; /* of the slot, of the block of the file in which the piece begins */
+    size_t at;  /* of the slot or bench, of the block of the file in which the piece begins */
+    bool bench; /* matrices are laid from it */
 } mixt_expert_piece;
 
 typedef enum mixt_expert_state {
@@ -24,10 +27,14 @@ typedef enum mixt_expert_state {
 
 typedef struct mixt_expert_item {
     mixt_matrix matrix[MIXT_EXPERT_MATRICES]; /* `data` while it is here */
-    int8_t piece[MIXT_EXPERT_MATRICES];       /* in which the matrix lies, -1: not in the store */
-    size_t into[MIXT_EXPERT_MATRICES];        /* of the piece */
-    mixt_expert_piece pieces[MIXT_EXPERT_MATRICES];
+    /* in which a part of the matrix lies; -1: none, of the first one: not in the store */
+    int8_t piece[MIXT_EXPERT_MATRICES][MIXT_EXPERT_PARTS];
+    size_t into[MIXT_EXPERT_MATRICES][MIXT_EXPERT_PARTS]; /* of the piece */
+    const void *laid[MIXT_EXPERT_MATRICES];
+    size_t laid_at[MIXT_EXPERT_MATRICES]; /* of the slot */
+    mixt_expert_piece pieces[MIXT_EXPERT_PIECES];
     int piece_count;
+    bool benched;  /* some matrix is laid */
     int32_t layer; /* of the shape */
     int32_t slot;  /* -1: none */
     mixt_expert_state state;
@@ -38,11 +45,22 @@ typedef struct mixt_expert_item {
 } mixt_expert_item;
 
 typedef struct mixt_expert_slot {
-    char *data;   /* at a multiple of MIXT_DISK_BLOCK */
-    int32_t item; /* -1: free */
-    int pending;  /* reads under way */
-    mixt_disk_read reads[MIXT_EXPERT_MATRICES];
+    char *data;                      /* at a multiple of MIXT_DISK_BLOCK */
+    int32_t item;                    /* -1: free */
+    int pending;                     /* reads under way */
+    mixt_disk_read *reads;           /* own, or the bench's */
+    struct mixt_expert_bench *bench; /* NULL: nothing is laid now */
+    mixt_disk_read own[MIXT_EXPERT_MATRICES];
 } mixt_expert_slot;
+
+/* Where an expert that is laid anew is read: some for all slots. */
+typedef struct mixt_expert_bench {
+    char *data; /* at a multiple of MIXT_DISK_BLOCK */
+    bool used;
+    atomic_int missing[MIXT_EXPERT_MATRICES]; /* parts; who finds none left lays the matrix */
+    mixt_expert_store *store;
+    mixt_disk_read reads[MIXT_EXPERT_PIECES];
+} mixt_expert_bench;
 
 /* A layer's choices are foreseen twice: before the mixture of the layer below is computed, and when
  * its own block begins. Of either it is counted, by the place that a choice had in its row, how
@@ -91,7 +109,11 @@ struct mixt_expert_store {
     int class_count;
     mixt_expert_slot *slots; /* class by class */
     int32_t *class_slot;     /* [class_count + 1] the first slot of each */
-    char *memory;            /* of the slots: mapped */
+    mixt_expert_lay lay;
+    mixt_expert_bench *benches; /* [bench_count] */
+    int32_t bench_count;
+    size_t bench_bytes;
+    char *memory; /* of slots and benches: mapped */
     size_t memory_bytes;
     pthread_t filler; /* gives the slots their pages before reads want them */
     bool filling;     /* it was started */
@@ -130,6 +152,14 @@ double mixt_store_now(void);
 int32_t mixt_store_find_slot(mixt_expert_store *store, const mixt_expert_item *item, bool ahead);
 void mixt_store_read_into(mixt_expert_store *store, mixt_expert_item *item, int32_t slot,
                           bool urgent);
+/* Benches for experts that are laid anew, as many as keep the disk busy, and the threads that lay;
+ * none where no expert is. Then their memory. */
+mixt_status mixt_store_make_benches(mixt_expert_store *store, mixt_error *error);
+void mixt_store_place_benches(mixt_expert_store *store, char *data);
+mixt_expert_bench *mixt_store_free_bench(const mixt_expert_store *store);
+/* Reads of an item go there; a matrix is laid when the last of its parts is there. */
+void mixt_store_begin_laying(mixt_expert_slot *slot, const mixt_expert_item *item);
+void mixt_store_finish_part(mixt_disk_read *read);
 /* Notes reads that are done; `block`: waits for one. False: nothing is under way. */
 bool mixt_store_reap(mixt_expert_store *store, bool block);
 /* Nothing is wanted nor taken any more: all was given, or the run was given up. */

@@ -20,6 +20,9 @@ int32_t mixt_store_find_slot(mixt_expert_store *store, const mixt_expert_item *i
     int class = store->class_of[item->layer];
     int32_t begin = store->class_slot[class], end = store->class_slot[class + 1];
     int64_t count = 0, second = 0; /* those that were read ahead go last */
+    if (item->benched && mixt_store_free_bench(store) == NULL) {
+        return -1;
+    }
     for (int32_t slot = begin; slot < end; slot++) {
         if (store->slots[slot].item < 0) {
             return slot;
@@ -60,22 +63,30 @@ void mixt_store_read_into(mixt_expert_store *store, mixt_expert_item *item, int3
     to->pending = item->piece_count;
     item->slot = slot;
     item->state = MIXT_EXPERT_COMING;
+    to->bench = item->benched ? mixt_store_free_bench(store) : NULL;
+    to->reads = to->own;
     for (int m = 0; m < MIXT_EXPERT_MATRICES; m++) {
-        if (item->piece[m] >= 0) {
-            const mixt_expert_piece *piece = &item->pieces[item->piece[m]];
+        if (item->laid[m] != NULL) {
+            item->matrix[m].data = to->data + item->laid_at[m];
+        } else if (item->piece[m][0] >= 0) {
+            const mixt_expert_piece *piece = &item->pieces[item->piece[m][0]];
             item->matrix[m].data =
-                to->data + piece->at + piece->offset % MIXT_DISK_BLOCK + item->into[m];
+                to->data + piece->at + piece->offset % MIXT_DISK_BLOCK + item->into[m][0];
         }
+    }
+    if (to->bench != NULL) {
+        mixt_store_begin_laying(to, item);
     }
     for (int i = 0; i < item->piece_count; i++) {
         const mixt_expert_piece *piece = &item->pieces[i];
-        to->reads[i] =
-            (mixt_disk_read){.file = piece->file,
-                             .urgent = urgent,
-                             .offset = piece->offset,
-                             .bytes = piece->bytes,
-                             .to = to->data + piece->at + piece->offset % MIXT_DISK_BLOCK,
-                             .user = to};
+        char *data = piece->bench ? to->bench->data : to->data;
+        to->reads[i] = (mixt_disk_read){.file = piece->file,
+                                        .urgent = urgent,
+                                        .offset = piece->offset,
+                                        .bytes = piece->bytes,
+                                        .to = data + piece->at + piece->offset % MIXT_DISK_BLOCK,
+                                        .user = to,
+                                        .finish = piece->bench ? mixt_store_finish_part : NULL};
         mixt_disk_submit(store->disk, &to->reads[i]);
     }
 }
@@ -87,6 +98,10 @@ static void settle(mixt_expert_store *store, mixt_expert_slot *slot)
     const mixt_disk_read *bad = NULL;
     for (int i = 0; i < item->piece_count; i++) {
         bad = bad == NULL && slot->reads[i].status != MIXT_OK ? &slot->reads[i] : bad;
+    }
+    if (slot->bench != NULL) {
+        slot->bench->used = false;
+        slot->bench = NULL;
     }
     if (bad == NULL) {
         item->state = MIXT_EXPERT_HERE;
@@ -321,6 +336,6 @@ const mixt_matrix *mixt_store_rows(void *user, int matrix, int64_t expert)
 {
     const mixt_expert_shelf *shelf = user;
     const mixt_expert_item *item = &shelf->store->items[shelf->first + expert];
-    assert(item->taken && item->state == MIXT_EXPERT_HERE && item->piece[matrix] >= 0);
+    assert(item->taken && item->state == MIXT_EXPERT_HERE && item->piece[matrix][0] >= 0);
     return &item->matrix[matrix];
 }

@@ -25,51 +25,83 @@ static mixt_status no_memory(const char *name, mixt_error *error)
 /* ------------------------------------------------------------------------------------------ */
 /* Items                                                                                      */
 
-/* Matrices of a file that touch or overlap become one piece; pieces in the order of the file. */
+/* A part of a matrix. */
+typedef struct source {
+    int matrix, part;
+    mixt_expert_part at;
+    bool bench;
+} source;
+
+static bool lies_before(const source *a, const source *b)
+{
+    return a->at.file != b->at.file ? a->at.file < b->at.file : a->at.offset < b->at.offset;
+}
+
+/* Parts in the order of the files. */
+static int sort_parts(const mixt_expert_place *place, source sorted[MIXT_EXPERT_PIECES])
+{
+    int count = 0;
+    for (int m = 0; m < MIXT_EXPERT_MATRICES; m++) {
+        for (int p = 0; p < MIXT_EXPERT_PARTS; p++) {
+            const source next = {m, p, place->part[m][p], place->laid[m] != NULL};
+            if (next.at.file < 0) {
+                continue;
+            }
+            int at = count++;
+            for (; at > 0 && lies_before(&next, &sorted[at - 1]); at--) {
+                sorted[at] = sorted[at - 1];
+            }
+            sorted[at] = next;
+        }
+    }
+    return count;
+}
+
+/* Parts of a file that touch or overlap become one piece; pieces in the order of the file. */
 static void cut_pieces(const mixt_expert_place *place, mixt_expert_item *item)
 {
-    int order[MIXT_EXPERT_MATRICES], count = 0;
-    for (int m = 0; m < MIXT_EXPERT_MATRICES; m++) {
-        item->piece[m] = -1;
-        if (place->file[m] < 0) {
-            continue;
-        }
-        int at = count++;
-        for (; at > 0 && (place->file[order[at - 1]] > place->file[m] ||
-                          (place->file[order[at - 1]] == place->file[m] &&
-                           place->offset[order[at - 1]] > place->offset[m]));
-             at--) {
-            order[at] = order[at - 1];
-        }
-        order[at] = m;
-    }
+    source sorted[MIXT_EXPERT_PIECES];
+    int count = sort_parts(place, sorted);
+    memset(item->piece, -1, sizeof item->piece);
+    memcpy(item->laid, place->laid, sizeof item->laid);
     for (int i = 0; i < count; i++) {
-        int m = order[i];
+        const source *s = &sorted[i];
         mixt_expert_piece *last = &item->pieces[item->piece_count - (item->piece_count > 0)];
-        uint64_t end = place->offset[m] + place->bytes[m];
-        if (item->piece_count == 0 || last->file != place->file[m] ||
-            last->offset + last->bytes < place->offset[m]) {
+        uint64_t end = s->at.offset + s->at.bytes;
+        if (item->piece_count == 0 || last->file != s->at.file || last->bench != s->bench ||
+            last->offset + last->bytes < s->at.offset) {
             last = &item->pieces[item->piece_count++];
-            *last = (mixt_expert_piece){place->file[m], place->offset[m], place->bytes[m], 0};
+            *last = (mixt_expert_piece){s->at.file, s->at.offset, s->at.bytes, 0, s->bench};
         } else if (end > last->offset + last->bytes) {
             last->bytes = (size_t)(end - last->offset);
         }
-        item->piece[m] = (int8_t)(item->piece_count - 1);
-        item->into[m] = (size_t)(place->offset[m] - last->offset);
+        item->piece[s->matrix][s->part] = (int8_t)(item->piece_count - 1);
+        item->into[s->matrix][s->part] = (size_t)(s->at.offset - last->offset);
+        item->benched |= s->bench;
     }
 }
 
-/* Bytes of a slot for the item, whose pieces find their places in it. */
-static size_t lay_out(mixt_expert_item *item)
+/* Bytes of a slot for the item, and of a bench: its pieces find their places there, and matrices
+ * that are laid. */
+static size_t lay_out(mixt_expert_item *item, size_t *bench)
 {
     size_t at = 0;
+    *bench = 0;
     for (int i = 0; i < item->piece_count; i++) {
         mixt_expert_piece *piece = &item->pieces[i];
-        piece->at = at;
-        at += mixt_round_up((size_t)(piece->offset % MIXT_DISK_BLOCK) + piece->bytes,
-                            MIXT_DISK_BLOCK);
+        size_t *to = piece->bench ? bench : &at;
+        piece->at = *to;
+        *to += mixt_round_up((size_t)(piece->offset % MIXT_DISK_BLOCK) + piece->bytes,
+                             MIXT_DISK_BLOCK);
     }
-    return at;
+    for (int m = 0; m < MIXT_EXPERT_MATRICES; m++) {
+        if (item->laid[m] != NULL) {
+            item->laid_at[m] = at;
+            at += mixt_round_up((size_t)item->matrix[m].n * item->matrix[m].row_bytes,
+                                MIXT_ALIGNMENT);
+        }
+    }
+    return mixt_round_up(at, MIXT_DISK_BLOCK);
 }
 
 static uint64_t item_bytes(const mixt_expert_item *item)
@@ -126,13 +158,14 @@ static mixt_status make_items(mixt_expert_store *s, const mixt_expert_place *pla
 /* ------------------------------------------------------------------------------------------ */
 /* Classes                                                                                    */
 
-/* The slot that a layer's experts need. */
+/* The slot that a layer's experts need; and a bench for those of all layers. */
 static size_t layer_slot(mixt_expert_store *s, int layer)
 {
     size_t most = 0;
     for (int32_t i = s->first[layer]; i < s->first[layer + 1]; i++) {
-        size_t bytes = lay_out(&s->items[i]);
+        size_t bench, bytes = lay_out(&s->items[i], &bench);
         most = bytes > most ? bytes : most;
+        s->bench_bytes = bench > s->bench_bytes ? bench : s->bench_bytes;
     }
     return most;
 }
@@ -262,18 +295,21 @@ static void make_slots(mixt_expert_store *s)
     drop_slots(s);
     count_slots(s);
     s->planned = s->other;
-    s->memory_bytes = (size_t)s->count.pool_bytes + LARGE_PAGE;
+    size_t benches = (size_t)s->bench_count * s->bench_bytes;
+    s->memory_bytes = (size_t)s->count.pool_bytes + benches + LARGE_PAGE;
     s->memory = mixt_pages_map(s->memory_bytes);
     s->slots = s->memory != NULL ? calloc((size_t)s->count.slots, sizeof *s->slots) : NULL;
     if (s->slots == NULL) {
         return;
     }
     char *data = slots_begin(s);
-    mixt_pages_enlarge(data, (size_t)s->count.pool_bytes);
+    mixt_pages_enlarge(data, (size_t)s->count.pool_bytes + benches);
+    mixt_store_place_benches(s, data + s->count.pool_bytes);
     for (int c = 0; c < s->class_count; c++) {
         for (int32_t slot = s->class_slot[c]; slot < s->class_slot[c + 1]; slot++) {
             s->slots[slot].data = data;
             s->slots[slot].item = -1;
+            s->slots[slot].reads = s->slots[slot].own;
             data += s->classes[c].slot_bytes;
         }
     }
@@ -382,6 +418,8 @@ static mixt_status build(mixt_expert_store *s, const mixt_expert_store_options *
         s->count.token_bytes += (uint64_t)s->chosen[layer] * item_bytes(&s->items[s->first[layer]]);
     }
     MIXT_TRY(make_classes(s, error));
+    MIXT_TRY(mixt_store_make_benches(s, error));
+    s->other = (uint64_t)s->bench_count * s->bench_bytes;
     MIXT_TRY(mixt_policy_create(o->policy, &s->shape, &s->policy, error));
     MIXT_TRY(mixt_record_book_create(REMEMBERED, &s->book, error));
     for (int layer = 0; layer < s->shape.layers; layer++) {
@@ -407,6 +445,7 @@ mixt_status mixt_expert_store_create(const mixt_expert_store_options *options,
     pthread_mutex_init(&s->running, NULL);
     pthread_mutex_init(&s->facts, NULL);
     s->disk = options->disk;
+    s->lay = options->lay;
     s->prefetch = options->prefetch;
     s->limit = options->memory;
     s->resident = options->resident;
@@ -438,6 +477,7 @@ void mixt_expert_store_free(mixt_expert_store *s)
     pthread_mutex_destroy(&s->running);
     pthread_mutex_destroy(&s->facts);
     free(s->shelves);
+    free(s->benches);
     free(s->items);
     free(s->held);
     free(s->wishes);

@@ -12,18 +12,34 @@
 
 #define MIXT_EXPERT_MATRICES 3 /* gate, up, down */
 
+#define MIXT_EXPERT_PARTS 2 /* ranges of files that a matrix is laid from */
+
+typedef struct mixt_expert_part {
+    int file; /* of the disk; -1: none */
+    uint64_t offset;
+    size_t bytes;
+} mixt_expert_part;
+
 /* Where an expert's matrices lie. */
 typedef struct mixt_expert_place {
     mixt_matrix matrix[MIXT_EXPERT_MATRICES]; /* `data` counts for nothing */
-    int file[MIXT_EXPERT_MATRICES];           /* of the disk; -1: not in the store */
-    uint64_t offset[MIXT_EXPERT_MATRICES];    /* of the first row */
-    size_t bytes[MIXT_EXPERT_MATRICES];       /* from there to the end of the last */
+    /* the first: from the first row to the end of the last; none: not in the store */
+    mixt_expert_part part[MIXT_EXPERT_MATRICES][MIXT_EXPERT_PARTS];
+    /* NULL: it lies as products read it; else `lay` makes it of its parts */
+    const void *laid[MIXT_EXPERT_MATRICES];
 } mixt_expert_place;
+
+/* Lays a matrix, which `laid` stands for, from what was read. Called by any thread, by many at
+ * once.
+ */
+typedef void (*mixt_expert_lay)(const void *laid, const char *const parts[MIXT_EXPERT_PARTS],
+                                char *to);
 
 typedef struct mixt_expert_store_options {
     const char *name;                /* begins error lines: the file */
     mixt_policy_shape shape;         /* of the layers with experts, in their order */
     const mixt_expert_place *places; /* [items]; copied */
+    mixt_expert_lay lay;             /* NULL: all matrices lie as products read them */
     const char *policy;              /* NULL: the first */
     mixt_store_prefetch prefetch;
     uint64_t memory, resident; /* bytes: of all, and of what is not experts */
