@@ -29,11 +29,14 @@ typedef struct convert_settings {
     int64_t max_tokens;
     int64_t trial_tokens;
     double shard_size;
+    int layout;
     int window;
     bool pure;
     bool report;
     bool json;
 } convert_settings;
+
+enum { LAYOUT_MATRICES, LAYOUT_EXPERTS };
 
 static const cli_option convert_options[] = {
     OPTION_OF_MODEL(convert_settings, model),
@@ -135,6 +138,15 @@ static const cli_option convert_options[] = {
      .kind = OPTION_FLAG,
      .offset = offsetof(convert_settings, json),
      .help = "with --report: as one JSON object"},
+    {.name = "layout",
+     .kind = OPTION_CHOICE,
+     .offset = offsetof(convert_settings, layout),
+     .choices = "matrices experts",
+     .help =
+         "of a GGUF file: one tensor with the gates of all experts of a layer, one with all ups, "
+         "one with all downs, as llama.cpp reads it; or gate, up and down of each expert side by "
+         "side, which --memory fetches in one read, and which llama.cpp of today does not open. "
+         "Folders are of the second kind"},
     {.name = "shard-size",
      .kind = OPTION_NUMBER,
      .offset = offsetof(convert_settings, shard_size),
@@ -324,6 +336,12 @@ static void report_left_out(const cli_resources *resources)
     }
 }
 
+static bool is_gguf(const convert_settings *settings)
+{
+    const char *suffix = strrchr(settings->output, '.');
+    return suffix != NULL && strcasecmp(suffix, ".gguf") == 0;
+}
+
 static bool is_automatic(const convert_settings *settings)
 {
     return settings->type != NULL && strcasecmp(settings->type, "auto") == 0;
@@ -436,6 +454,7 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
         options.output = settings->output;
         options.type = settings->type;
         options.pure = settings->pure;
+        options.whole_experts = settings->layout == LAYOUT_EXPERTS;
         options.shard_bytes = (uint64_t)(settings->shard_size * 1e9);
         options.importance = importance;
         options.tokenizer = resources->tokenizer;
@@ -452,8 +471,7 @@ static mixt_status convert(const void *user, cli_resources *resources, mixt_erro
     mixt_sensitivity_free(sensitivity);
     if (status == MIXT_OK) {
         say_written(settings, &written);
-        const char *suffix = strrchr(settings->output, '.');
-        if (suffix != NULL && strcasecmp(suffix, ".gguf") == 0) {
+        if (is_gguf(settings)) {
             warn_rope(resources->model);
         }
     }
@@ -508,9 +526,12 @@ static int check_report(const convert_settings *settings)
         return fail_usage("--budget: '%.40s' is not a size: 12GB, 800MB or 4.5bits",
                           settings->budget);
     }
-    const char *suffix = strrchr(settings->output, '.');
-    if (automatic && (suffix == NULL || strcasecmp(suffix, ".gguf") != 0)) {
+    if (automatic && !is_gguf(settings)) {
         return fail_usage("--type auto: is for GGUF files alone");
+    }
+    if (automatic && settings->layout == LAYOUT_EXPERTS) {
+        return fail_usage("--type auto and --layout experts exclude each other: convert its file "
+                          "once more");
     }
     if (automatic && settings->data.count == 0) {
         return fail_usage("--type auto: needs --data, texts to try the matrices on");
@@ -543,6 +564,10 @@ static int run_convert(void *user, cli_arguments *arguments)
         (settings->probe != NULL || options_given(arguments, "by") != NULL)) {
         return fail_usage("--probe and --by: need --drop-experts N%%");
     }
+    if (!is_gguf(settings) && settings->layout == LAYOUT_MATRICES &&
+        options_given(arguments, "layout") != NULL) {
+        return fail_usage("--layout matrices: is for GGUF files alone");
+    }
     int checked = check_report(settings);
     if (checked != STATUS_DONE) {
         return checked;
@@ -574,6 +599,7 @@ const cli_command command_convert = {
                 "  mixt convert model.gguf -o model-q4.gguf --type Q4_K_M --data text/\n"
                 "  mixt convert model.gguf -o model-auto.gguf --type auto --budget 4.5bits --data "
                 "text/ --report\n"
+                "  mixt convert model.gguf -o model-experts.gguf --layout experts\n"
                 "  mixt convert model.gguf -o folder --type BF16\n"
                 "  mixt convert model/ -o smaller/ --drop-experts 25% --by reap --data text/\n"
                 "  mixt convert model/ --merge adapter/ -o merged.gguf --type Q8_0\n",

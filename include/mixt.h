@@ -909,7 +909,10 @@ typedef struct mixt_convert_options {
     const mixt_sensitivity *sensitivity; /* of type "auto" */
     uint64_t budget;                     /* of type "auto", into GGUF files: bytes that the tensors
                                             may have; each gets the type that loses least */
-    uint64_t reserved[6];
+    bool whole_experts; /* into GGUF files: a tensor for each matrix of an expert, those of one
+                           side by side, so that one read fetches it (mixt_model_store); not with
+                           type "auto". Folders are always so where their form has such tensors */
+    uint64_t reserved[5];
 } mixt_convert_options;
 
 MIXT_API mixt_convert_options mixt_convert_options_default(void);

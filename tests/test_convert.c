@@ -302,11 +302,118 @@ static void importance_by_expert(void **state)
         }
     }
     free(x);
+    options.whole_experts = true; /* the same bits where each expert has its tensors */
+    snprintf(path, sizeof path, "%s/seeing-whole.gguf", scratch);
+    options.output = path;
+    convert(model, &options);
+    mixt_model *whole = must_open_model(path);
+    test_same_values("importance of experts by themselves", seeing, whole);
+    mixt_model_free(whole);
     mixt_importance_free(importance);
     mixt_importance_free(read);
     mixt_model_free(model);
     mixt_model_free(blind);
     mixt_model_free(seeing);
+}
+
+/* Tensor by tensor the same bytes, in the same order. */
+static void same_tensors(const char *what, const char *path, const char *other)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_gguf *a, *b;
+    must(mixt_gguf_open(path, &a, &error), &error);
+    must(mixt_gguf_open(other, &b, &error), &error);
+    assert_int_equal(mixt_gguf_tensor_count(a), mixt_gguf_tensor_count(b));
+    for (size_t i = 0; i < mixt_gguf_tensor_count(a); i++) {
+        const mixt_gguf_tensor *x = mixt_gguf_tensor_at(a, i), *y = mixt_gguf_tensor_at(b, i);
+        if (strcmp(x->name, y->name) != 0 || x->type != y->type || x->bytes != y->bytes ||
+            memcmp(x->data, y->data, x->bytes) != 0) {
+            fail_msg("%s: tensor %s, and %s", what, x->name, y->name);
+        }
+    }
+    mixt_gguf_close(a);
+    mixt_gguf_close(b);
+}
+
+/* Gate, up and down of each expert follow each other, and nothing is in stacks. */
+static void check_whole_experts(const char *path)
+{
+    static const char *const kinds[] = {"gate", "up", "down"};
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_gguf *file;
+    must(mixt_gguf_open(path, &file, &error), &error);
+    size_t found = 0;
+    for (size_t i = 0; i < mixt_gguf_tensor_count(file); i++) {
+        const mixt_gguf_tensor *tensor = mixt_gguf_tensor_at(file, i);
+        int layer, expert, end = 0;
+        assert_null(strstr(tensor->name, "_exps.weight"));
+        if (sscanf(tensor->name, "blk.%d.ffn_gate.%d.weight%n", &layer, &expert, &end) == 2 &&
+            end > 0) {
+            for (int m = 0; m < 3; m++) {
+                char name[64];
+                snprintf(name, sizeof name, "blk.%d.ffn_%s.%d.weight", layer, kinds[m], expert);
+                const mixt_gguf_tensor *of = mixt_gguf_tensor_at(file, i + (size_t)m);
+                assert_string_equal(of->name, name);
+            }
+            found++;
+        }
+    }
+    assert_true(found > 0);
+    mixt_gguf_close(file);
+}
+
+/* Every family with each expert by itself, back into stacks: the same file as straight away. */
+static void whole_experts(void **state)
+{
+    (void)state;
+    static const char *const types[] = {NULL, "Q4_0"};
+    for (size_t i = 0; i < 2 * COUNT(families); i++) {
+        const char *name = families[i / 2];
+        char from[200], whole[200], stacks[200], straight[200];
+        snprintf(from, sizeof from, FIXTURES "%s", name);
+        snprintf(whole, sizeof whole, "%s/whole.gguf", scratch);
+        snprintf(stacks, sizeof stacks, "%s/stacks.gguf", scratch);
+        snprintf(straight, sizeof straight, "%s/straight.gguf", scratch);
+        mixt_model *model = must_open_model(from);
+        mixt_convert_options options = mixt_convert_options_default();
+        options.type = types[i % 2];
+        options.output = straight;
+        convert(model, &options);
+        options.output = whole;
+        options.whole_experts = true;
+        convert(model, &options);
+        mixt_model_free(model);
+        model = must_open_model(whole);
+        if (mixt_model_moe_layers(model) > 0) {
+            check_whole_experts(whole);
+        }
+        options = mixt_convert_options_default();
+        options.output = stacks;
+        convert(model, &options);
+        mixt_model_free(model);
+        same_tensors(name, stacks, straight);
+    }
+}
+
+static void whole_experts_that_cannot_be(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    char path[200];
+    snprintf(path, sizeof path, "%s/whole", scratch);
+    mixt_model *model = must_open_model(FIXTURES "gpt_oss");
+    mixt_convert_options options = mixt_convert_options_default();
+    options.output = path;
+    options.whole_experts = true;
+    must_refuse(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error, path,
+                "all experts of a layer in one tensor", "a folder of gpt-oss");
+    snprintf(path, sizeof path, "%s/whole-auto.gguf", scratch);
+    options.type = "auto";
+    options.budget = 1 << 20;
+    error = (mixt_error)MIXT_ERROR_INIT;
+    must_refuse(mixt_convert(scratch_context, model, &options, NULL, NULL, &error), &error, "auto",
+                "one by one", "type auto");
+    mixt_model_free(model);
 }
 
 static void shards(void **state)
@@ -344,7 +451,7 @@ static void shards(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[2 * COUNT(families) + 4];
+    struct CMUnitTest tests[2 * COUNT(families) + 6];
     static char titles[2 * COUNT(families)][64];
     size_t count = 0;
     for (size_t i = 0; i < COUNT(families); i++) {
@@ -361,6 +468,8 @@ int main(void)
         cmocka_unit_test(every_type),
         cmocka_unit_test(mixes_follow_rules),
         cmocka_unit_test(importance_by_expert),
+        cmocka_unit_test(whole_experts),
+        cmocka_unit_test(whole_experts_that_cannot_be),
         cmocka_unit_test(shards),
     };
     memcpy(&tests[count], others, sizeof others);

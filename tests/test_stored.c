@@ -356,6 +356,43 @@ static void a_cut_file_lays_nothing(void **state)
     free(bytes);
 }
 
+/* Bytes of a slot. */
+static uint64_t slot_of(const char *path)
+{
+    mixt_store_statistics s;
+    const mixt_store_options options = {.memory = ROOM, .always = true};
+    mixt_model *model = open_stored(path, &options);
+    assert_true(mixt_store_describe(model, &s));
+    mixt_model_free(model);
+    return s.pool_bytes / (uint64_t)s.slots;
+}
+
+/* Each expert's matrices side by side in the file: the same bits, and one piece where a stack has
+ * three, each of which takes whole blocks of the disk. Matrices of Q8_0 end between the places at
+ * which GGUF lets the next one begin. */
+static void same_bits_of_experts_side_by_side(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_statistics s;
+    float logits[GENERATED][VOCABULARY];
+    char *path = scratch_path("whole.gguf");
+    mixt_model *model = must_open_model(folder);
+    const mixt_convert_options to = {.output = path, .type = "Q8_0", .whole_experts = true};
+    must(mixt_convert(scratch_context, model, &to, NULL, NULL, &error), &error);
+    mixt_model_free(model);
+    assert_true(slot_of(path) < slot_of(gguf));
+    assert_true(slot_of(path) <= slot_of(folder));
+    const mixt_store_options options = {.memory = limit_for(path, 9), .always = true};
+    model = open_stored(path, &options);
+    must(generate(scratch_context, model, logits, &error), &error);
+    assert_memory_equal(logits, expected[1], sizeof logits);
+    assert_true(mixt_store_describe(model, &s));
+    assert_int_equal(s.slots, 9);
+    mixt_model_free(model);
+    free(path);
+}
+
 /* What is foreseen is counted: used or wasted, and how often the guess was right. */
 static void foresight_is_counted(void **state)
 {
@@ -490,6 +527,7 @@ int main(void)
         cmocka_unit_test(same_bits_by_every_policy),
         cmocka_unit_test(same_bits_on_any_number_of_threads),
         cmocka_unit_test(same_bits_of_every_family),
+        cmocka_unit_test(same_bits_of_experts_side_by_side),
         cmocka_unit_test(same_bits_of_laid_experts),
         cmocka_unit_test(opening_lays_no_expert),
         cmocka_unit_test(a_cut_file_lays_nothing),

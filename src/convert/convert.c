@@ -28,19 +28,42 @@ const char *mixt_convert_type(int index)
     return mixt_mix_name(index);
 }
 
-/* The table's first row with a tensor that we write (packed four-bit forms are only read). */
+static bool is_expert_matrix(const mixt_parameter *p)
+{
+    return p->slot == MIXT_SLOT_EXPERT_GATE || p->slot == MIXT_SLOT_EXPERT_UP ||
+           p->slot == MIXT_SLOT_EXPERT_DOWN;
+}
+
+/* The table's first row with a tensor that we write (packed four-bit forms are only read); `whole`:
+ * with one for each expert. */
 static const mixt_tensor_row *row_to_write(const mixt_conversion *c, const mixt_parameter *p,
-                                           mixt_layout_piece *piece)
+                                           bool whole, mixt_layout_piece *piece)
 {
     const mixt_family *family = c->model->family;
     const mixt_tensor_row *row = mixt_family_row(family, p->slot, c->form, NULL);
     for (; row != NULL; row = mixt_family_row(family, p->slot, c->form, row)) {
         mixt_layout_piece_get(c->model, p, row, c->form, 0, piece);
-        if (!piece->mxfp4) {
+        if (!piece->mxfp4 && (!whole || piece->rank < p->rank)) {
             return row;
         }
     }
     return NULL;
+}
+
+void mixt_target_importance(const mixt_conversion *c, const mixt_target *target,
+                            mixt_importance_place *place)
+{
+    const mixt_target_part *part = &c->parts[target->first];
+    const mixt_parameter *p = &c->model->parameters[part->parameter];
+    mixt_layout_piece piece = part->piece;
+    bool whole = is_expert_matrix(p) && piece.rank < p->rank;
+    if (whole) { /* of one expert: known as a matrix of the stack */
+        (void)row_to_write(c, p, false, &piece);
+    }
+    place->matrices = piece.rank == 3 ? piece.shape[0] : 1;
+    place->first =
+        whole ? (int64_t)(part->piece.offset / mixt_layout_piece_values(&part->piece)) : 0;
+    memcpy(place->name, piece.name, sizeof place->name);
 }
 
 static mixt_status add_part(mixt_conversion *c, int parameter, const mixt_layout_piece *piece)
@@ -89,9 +112,7 @@ static const mixt_parameter *expert_parameter(const mixt_conversion *c, size_t t
         return NULL;
     }
     const mixt_parameter *p = &c->model->parameters[c->parts[c->targets[target].first].parameter];
-    bool is_expert = p->slot == MIXT_SLOT_EXPERT_GATE || p->slot == MIXT_SLOT_EXPERT_UP ||
-                     p->slot == MIXT_SLOT_EXPERT_DOWN;
-    return is_expert ? p : NULL;
+    return is_expert_matrix(p) ? p : NULL;
 }
 
 /* Where each expert has tensors of its own, those of one lie side by side, so that one read fetches
@@ -128,7 +149,14 @@ static mixt_status plan_targets(mixt_conversion *c)
     for (int i = 0; i < c->model->parameter_count; i++) {
         const mixt_parameter *p = &c->model->parameters[i];
         mixt_layout_piece piece;
-        const mixt_tensor_row *row = row_to_write(c, p, &piece);
+        bool whole = c->options->whole_experts && is_expert_matrix(p);
+        const mixt_tensor_row *row = row_to_write(c, p, whole, &piece);
+        if (row == NULL && whole) {
+            return mixt_fail(c->error, MIXT_ERROR_UNSUPPORTED,
+                             "%s: a folder of %s has all experts of a layer in one tensor: only "
+                             "GGUF files can have each by itself",
+                             c->options->output, c->model->family->title);
+        }
         if (row == NULL) {
             return mixt_fail(c->error, MIXT_ERROR_UNSUPPORTED,
                              "%s: %s has no tensor for %s in this kind of file", c->options->output,
@@ -289,6 +317,8 @@ static mixt_status check_automatic(mixt_conversion *c)
         why = options->budget > 0 ? "budget: of type auto alone" : NULL;
     } else if (c->form != MIXT_FORM_GGUF) {
         why = "type auto: is for GGUF files alone";
+    } else if (options->whole_experts) {
+        why = "type auto: not with experts laid out one by one: convert that file once more";
     } else if (options->pure) {
         why = "type auto: excludes pure, which is one type for all";
     } else if (options->budget == 0) {

@@ -45,6 +45,15 @@ typedef struct mixt_conversion {
 
 /* All values of a target [shape] as fp32. */
 mixt_status mixt_target_values(const mixt_conversion *c, const mixt_target *target, float *values);
+/* Under which name importance knows the matrices of a target: of its own tensor, or matrix `first`
+ * of those of the stack where the target is one expert's. */
+typedef struct mixt_importance_place {
+    char name[128];
+    int64_t first, matrices;
+} mixt_importance_place;
+
+void mixt_target_importance(const mixt_conversion *c, const mixt_target *target,
+                            mixt_importance_place *place);
 /* Number of values of a target. */
 size_t mixt_target_count(const mixt_target *target);
 /* Moves the progress on; an error where the caller wants to end. */

@@ -224,6 +224,8 @@ static mixt_status write_slabs(slab *s, const int64_t *order, const float *value
     int64_t each = (int64_t)mixt_target_count(s->target) / s->columns / matrices;
     int64_t step = (int64_t)(SLAB_BYTES / sizeof(float)) / s->columns + 1;
     step = mixt_least(step, each);
+    mixt_importance_place place;
+    mixt_target_importance(c, s->target, &place);
     float *means = malloc((size_t)s->columns * sizeof *means);
     s->out = malloc((size_t)step * mixt_type_row_bytes(s->target->type, s->columns));
     s->scratch = malloc((size_t)mixt_context_threads(c->context) * ROWS_OF_ITEM *
@@ -234,7 +236,8 @@ static mixt_status write_slabs(slab *s, const int64_t *order, const float *value
                              : MIXT_OK;
     for (int64_t m = 0; m < matrices && status == MIXT_OK; m++) {
         bool known = c->options->importance != NULL &&
-                     mixt_importance_of(c->options->importance, piece->name, m, s->columns, means);
+                     mixt_importance_of(c->options->importance, place.name, place.first + m,
+                                        s->columns, means);
         s->importance = known ? means : NULL;
         for (int64_t begin = 0; begin < each && status == MIXT_OK; begin += step) {
             s->rows = each - begin < step ? each - begin : step;
@@ -323,13 +326,16 @@ static mixt_status put_rope(const mixt_conversion *c, mixt_gguf_writer *writer, 
 
 /* Importance is of this model, or refused. The embedding's is passed over where it has another
  * size, as by llama.cpp, whose imatrix says nothing of use about it. */
-static mixt_status check_importance(const mixt_conversion *c, const mixt_layout_piece *piece)
+static mixt_status check_importance(const mixt_conversion *c, const mixt_target *target)
 {
-    return c->options->importance == NULL || strcmp(piece->name, "token_embd.weight") == 0
-               ? MIXT_OK
-               : mixt_importance_check(c->options->importance, piece->name,
-                                       piece->rank == 3 ? piece->shape[0] : 1,
-                                       piece->shape[piece->rank - 1], c->error);
+    const mixt_layout_piece *piece = target->piece;
+    if (c->options->importance == NULL || strcmp(piece->name, "token_embd.weight") == 0) {
+        return MIXT_OK;
+    }
+    mixt_importance_place place;
+    mixt_target_importance(c, target, &place);
+    return mixt_importance_check(c->options->importance, place.name, place.matrices,
+                                 piece->shape[piece->rank - 1], c->error);
 }
 
 /* One that has none of this model's tensors is another model's, and would do nothing. */
@@ -338,7 +344,9 @@ static mixt_status check_importance_names(const mixt_conversion *c)
     const mixt_importance *importance = c->options->importance;
     bool known = importance == NULL;
     for (size_t i = 0; i < c->target_count && !known; i++) {
-        known = mixt_importance_has(importance, c->targets[i].piece->name);
+        mixt_importance_place place;
+        mixt_target_importance(c, &c->targets[i], &place);
+        known = mixt_importance_has(importance, place.name);
     }
     return known ? MIXT_OK
                  : mixt_fail(c->error, MIXT_ERROR_FORMAT,
@@ -356,7 +364,7 @@ mixt_status mixt_convert_to_gguf(mixt_conversion *c)
         status = put_rope(c, writer, false);
     }
     for (size_t i = 0; i < c->target_count && status == MIXT_OK; i++) {
-        status = check_importance(c, c->targets[i].piece);
+        status = check_importance(c, &c->targets[i]);
         choose_type(c, &c->targets[i]);
     }
     if (status == MIXT_OK && c->automatic) {

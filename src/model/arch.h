@@ -281,6 +281,14 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
         MIXT_SLOT_DENSE_DOWN_BIAS, "model.layers.{L}.mlp.down_proj.bias", "blk.{L}.ffn_down.bias", \
             0, 0                                                                                   \
     }
+/* One tensor for each matrix of an expert, as the first GGUF files of Mixtral had them and `mixt
+ * convert --layout experts` writes them. */
+#define MIXT_WHOLE_EXPERT_TENSORS                                                                  \
+    {MIXT_SLOT_EXPERT_GATE, NULL, "blk.{L}.ffn_gate.{E}.weight", 0, 0},                            \
+        {MIXT_SLOT_EXPERT_UP, NULL, "blk.{L}.ffn_up.{E}.weight", 0, 0},                            \
+    {                                                                                              \
+        MIXT_SLOT_EXPERT_DOWN, NULL, "blk.{L}.ffn_down.{E}.weight", 0, 0                           \
+    }
 /* A router and experts below `hf` with these names of matrices; GGUF stacks the experts, very old
  * files have one tensor for each. transformers 5 may keep the stacks that it computes with, below
  * `mlp` whatever the family. */
@@ -305,11 +313,7 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
          MIXT_LAYOUT_FIRST_HALF},                                                                  \
         {MIXT_SLOT_EXPERT_UP, NULL, "blk.{L}.ffn_gate_up_exps.weight", 0,                          \
          MIXT_LAYOUT_SECOND_HALF},                                                                 \
-        {MIXT_SLOT_EXPERT_GATE, NULL, "blk.{L}.ffn_gate.{E}.weight", 0, 0},                        \
-        {MIXT_SLOT_EXPERT_UP, NULL, "blk.{L}.ffn_up.{E}.weight", 0, 0},                            \
-    {                                                                                              \
-        MIXT_SLOT_EXPERT_DOWN, NULL, "blk.{L}.ffn_down.{E}.weight", 0, 0                           \
-    }
+        MIXT_WHOLE_EXPERT_TENSORS
 #define MIXT_SHARED_TENSORS(hf)                                                                    \
     {MIXT_SLOT_SHARED_GATE, "model.layers.{L}.mlp." hf ".gate_proj.weight",                        \
      "blk.{L}.ffn_gate_shexp.weight", 0, 0},                                                       \

@@ -26,6 +26,7 @@ static const mixt_tensor_row tensors[] = {
     {MIXT_SLOT_EXPERT_GATE, EXPERTS "gate_up_proj", NULL, MIXT_LAYOUT_MXFP4_EVEN, 0},
     {MIXT_SLOT_EXPERT_UP, EXPERTS "gate_up_proj", NULL, MIXT_LAYOUT_MXFP4_ODD, 0},
     {MIXT_SLOT_EXPERT_DOWN, EXPERTS "down_proj", NULL, MIXT_LAYOUT_MXFP4, 0},
+    MIXT_WHOLE_EXPERT_TENSORS,
     {MIXT_SLOT_EXPERT_GATE_BIAS, EXPERTS "gate_up_proj_bias", "blk.{L}.ffn_gate_exps.bias",
      MIXT_LAYOUT_EVEN, 0},
     {MIXT_SLOT_EXPERT_UP_BIAS, EXPERTS "gate_up_proj_bias", "blk.{L}.ffn_up_exps.bias",

@@ -29,6 +29,7 @@ static const mixt_tensor_row tensors[] = {
     {MIXT_SLOT_EXPERT_UP, HF "mlp.experts.{E}.w1.weight", "blk.{L}.ffn_up_exps.weight",
      MIXT_LAYOUT_SECOND_HALF, 0},
     {MIXT_SLOT_EXPERT_DOWN, HF "mlp.experts.{E}.w2.weight", "blk.{L}.ffn_down_exps.weight", 0, 0},
+    MIXT_WHOLE_EXPERT_TENSORS,
     MIXT_TENSORS_END,
 };
 

@@ -16,6 +16,7 @@
 #define SLOTS_LEAST 2                  /* of a class */
 #define REMEMBERED ((uint64_t)1 << 20) /* requests, for the report */
 #define SAME_CLASS 16                  /* slots at most this part larger than the expert */
+#define GAP_MOST 64                    /* bytes between matrices that are read as one */
 
 static mixt_status no_memory(const char *name, mixt_error *error)
 {
@@ -57,7 +58,8 @@ static int sort_parts(const mixt_expert_place *place, source sorted[MIXT_EXPERT_
     return count;
 }
 
-/* Parts of a file that touch or overlap become one piece; pieces in the order of the file. */
+/* Parts of a file that touch or overlap, but for what aligns the next one, become one piece; pieces
+ * in the order of the file. */
 static void cut_pieces(const mixt_expert_place *place, mixt_expert_item *item)
 {
     source sorted[MIXT_EXPERT_PIECES];
@@ -69,7 +71,7 @@ static void cut_pieces(const mixt_expert_place *place, mixt_expert_item *item)
         mixt_expert_piece *last = &item->pieces[item->piece_count - (item->piece_count > 0)];
         uint64_t end = s->at.offset + s->at.bytes;
         if (item->piece_count == 0 || last->file != s->at.file || last->bench != s->bench ||
-            last->offset + last->bytes < s->at.offset) {
+            last->offset + last->bytes + GAP_MOST < s->at.offset) {
             last = &item->pieces[item->piece_count++];
             *last = (mixt_expert_piece){s->at.file, s->at.offset, s->at.bytes, 0, s->bench};
         } else if (end > last->offset + last->bytes) {

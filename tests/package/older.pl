@@ -7,7 +7,7 @@ use warnings;
 my %newest = (
     mixt_context_options   => [ 'matmul', 'cache_type' ],
     mixt_chat_options      => ['name'],
-    mixt_convert_options   => ['budget'],
+    mixt_convert_options   => ['whole_experts'],
     mixt_router_options    => ['balance_groups'],
     mixt_attention_options => [ 'position_dim', 'value_dim' ],
     mixt_sampling          => ['seed'],
