@@ -170,18 +170,18 @@ static mixt_model *open_stored(const char *path, mixt_store_reader reader,
     return model;
 }
 
-static void find_limit(void)
+static uint64_t limit_for(const char *path, uint64_t slots)
 {
     mixt_error error = MIXT_ERROR_INIT;
     mixt_store_statistics s;
     limit = (uint64_t)1 << 30;
-    mixt_model *model = open_stored(gguf, MIXT_STORE_READER_AUTO, MIXT_STORE_PREFETCH_NEVER);
+    mixt_model *model = open_stored(path, MIXT_STORE_READER_AUTO, MIXT_STORE_PREFETCH_NEVER);
     mixt_session *session;
     must(mixt_session_create(scratch_context, model, TOKENS, &session, &error), &error);
     assert_true(mixt_store_describe(model, &s));
-    limit = s.resident_bytes + s.other_bytes + SLOTS * (s.pool_bytes / (uint64_t)s.slots);
     mixt_session_free(session);
     mixt_model_free(model);
+    return s.resident_bytes + s.other_bytes + slots * (s.pool_bytes / (uint64_t)s.slots);
 }
 
 /* Those that this system has. */
@@ -312,6 +312,48 @@ static void test_a_disk_that_is_odd(void **state)
             }
         }
     }
+}
+
+/* Experts that are laid anew behind their reads (a folder of gpt-oss): a read that fails, or that
+ * comes in parts, of blocks or scales. */
+static void test_laid_experts(void **state)
+{
+    (void)state;
+    const char *path = "tests/fixtures/families/gpt_oss-mxfp4";
+    static const char *const words[] = {"/model.safetensors: ", "layer ", "expert ",
+                                        "Input/output error", NULL};
+    static const fault faults[] = {FAILS, SHORT, DISTURBED, SLOW};
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_reader readers[2];
+    float right[GENERATED][VOCABULARY], logits[GENERATED][VOCABULARY];
+    int count = list_readers(readers), threads = count_entries("/proc/self/task");
+    mixt_model *model = must_open_model(path);
+    must(generate(model, right, NULL, NULL, &error), &error);
+    mixt_model_free(model);
+    uint64_t all = limit, few = limit_for(path, 2);
+    for (int i = 0; i < count * 4 * 6; i++) {
+        mixt_store_options options = {.memory = few,
+                                      .reader = readers[i % count],
+                                      .prefetch = (mixt_store_prefetch)(i / count % 3),
+                                      .always = true};
+        fault f = faults[i / count / 6];
+        model = must_open_model(path);
+        must(mixt_model_store(model, &options, &error), &error);
+        set_fault(f, f == FAILS ? i / count % 6 : 0, 1000000);
+        mixt_status status = generate(model, logits, NULL, NULL, &error);
+        set_fault(NONE, 0, 0);
+        if (f == FAILS) {
+            assert_int_equal(status, MIXT_ERROR_IO);
+            expect_line(&error, words);
+            error = (mixt_error)MIXT_ERROR_INIT;
+            status = generate(model, logits, NULL, NULL, &error);
+        }
+        must(status, &error);
+        assert_memory_equal(logits, right, sizeof logits);
+        mixt_model_free(model);
+    }
+    limit = all;
+    expect_entries("/proc/self/task", threads);
 }
 
 /* The disk fails while what stays in memory is read: no store, and the model as it was. */
@@ -464,7 +506,7 @@ static int set_up(void **state)
     model = must_open_model(gguf);
     must(generate(model, expected, NULL, NULL, &error), &error);
     mixt_model_free(model);
-    find_limit();
+    limit = limit_for(gguf, SLOTS);
     return 0;
 }
 
@@ -480,6 +522,7 @@ int main(void)
         cmocka_unit_test(test_a_disk_that_fails),
         cmocka_unit_test(test_one_read_that_fails),
         cmocka_unit_test(test_a_disk_that_is_odd),
+        cmocka_unit_test(test_laid_experts),
         cmocka_unit_test(test_a_disk_that_fails_at_once),
         cmocka_unit_test(test_a_file_that_changes),
         cmocka_unit_test(test_a_file_that_was_replaced),

@@ -33,6 +33,7 @@ typedef struct mixt_expert_item {
     const void *laid[MIXT_EXPERT_MATRICES];
     size_t laid_at[MIXT_EXPERT_MATRICES]; /* of the slot */
     mixt_expert_piece pieces[MIXT_EXPERT_PIECES];
+    int8_t order[MIXT_EXPERT_PIECES]; /* in which pieces are read */
     int piece_count;
     bool benched;  /* some matrix is laid */
     int32_t layer; /* of the shape */

@@ -77,7 +77,8 @@ void mixt_store_read_into(mixt_expert_store *store, mixt_expert_item *item, int3
     if (to->bench != NULL) {
         mixt_store_begin_laying(to, item);
     }
-    for (int i = 0; i < item->piece_count; i++) {
+    for (int next = 0; next < item->piece_count; next++) {
+        int i = item->order[next];
         const mixt_expert_piece *piece = &item->pieces[i];
         char *data = piece->bench ? to->bench->data : to->data;
         to->reads[i] = (mixt_disk_read){.file = piece->file,

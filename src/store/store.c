@@ -83,6 +83,31 @@ static void cut_pieces(const mixt_expert_place *place, mixt_expert_item *item)
     }
 }
 
+static bool is_read_before(const mixt_expert_item *item, int a, int b, const bool *rows)
+{
+    return rows[a] != rows[b] ? rows[b] : item->pieces[a].bytes > item->pieces[b].bytes;
+}
+
+/* Of what is laid, scales first and the most rows next: then the least is left to do when the last
+ * read ends. Others as they lie. */
+static void order_pieces(mixt_expert_item *item)
+{
+    bool rows[MIXT_EXPERT_PIECES] = {false};
+    for (int m = 0; m < MIXT_EXPERT_MATRICES; m++) {
+        if (item->piece[m][0] >= 0) {
+            rows[item->piece[m][0]] = true;
+        }
+    }
+    for (int i = 0; i < item->piece_count; i++) {
+        int at = i;
+        for (; at > 0 && item->benched && is_read_before(item, i, item->order[at - 1], rows);
+             at--) {
+            item->order[at] = item->order[at - 1];
+        }
+        item->order[at] = (int8_t)i;
+    }
+}
+
 /* Bytes of a slot for the item, and of a bench: its pieces find their places there, and matrices
  * that are laid. */
 static size_t lay_out(mixt_expert_item *item, size_t *bench)
@@ -151,6 +176,7 @@ static mixt_status make_items(mixt_expert_store *s, const mixt_expert_place *pla
             item->slot = -1;
             memcpy(item->matrix, places[i].matrix, sizeof item->matrix);
             cut_pieces(&places[i], item);
+            order_pieces(item);
             s->count.expert_bytes += item_bytes(item);
         }
     }
