@@ -96,6 +96,11 @@ mixt_status generation_begin(cli_resources *resources, const mixt_session_option
     TRY(mixt_session_create_with(resources->context, resources->model, options,
                                  &generation->session, error));
     generation->context_length = mixt_session_capacity(generation->session);
+    const store_context is = {.asked = options->context_length,
+                              .context = (int)generation->context_length,
+                              .sequences = 1,
+                              .positions_asked = 1};
+    store_say_context(resources->model, &is);
     generation->whole_beyond = whole_beyond(&info.options);
     generation->whole_first =
         info.options.router.unit != MIXT_UNIT_TOKEN && info.options.router.segment == 0;

@@ -23,7 +23,7 @@
      .offset = offsetof(settings, session.context_length),                                         \
      .low = 0,                                                                                     \
      .high = 1 << 24,                                                                              \
-     .help = "positions of the KV cache; 0: the model's, at most 4096",                            \
+     .help = "positions of the KV cache; 0: the model's, at most 4096, or what --memory leaves",   \
      .aliases = "ctx-size ctx"},                                                                   \
         OPTIONS_OF_CACHE(settings, kv, "what the KV cache holds its numbers as")
 

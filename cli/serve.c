@@ -146,7 +146,8 @@ static const cli_option serve_options_table[] = {
      .offset = AT(context_length),
      .low = 0,
      .high = 1 << 24,
-     .help = "positions that one text may have; 0: the model's, at most 4096",
+     .help = "positions that one text may have; 0: the model's, at most 4096, or what --memory "
+             "leaves",
      .aliases = "ctx-size ctx"},
     {.name = "parallel",
      .kind = OPTION_INT,
@@ -167,7 +168,9 @@ static const cli_option serve_options_table[] = {
      .offset = AT(cache_positions),
      .low = 0,
      .high = 1e12,
-     .help = "of the key/value cache for all texts; 0: parallel times context-length"},
+     .help =
+         "of the key/value cache for all texts; 0: parallel times context-length, or what --memory "
+         "leaves"},
     OPTIONS_OF_CACHE(serve_settings, cache, "type of the cache"),
     {.name = "pooling",
      .kind = OPTION_CHOICE,
@@ -369,6 +372,13 @@ static mixt_status serve(const serve_settings *settings, cli_resources *resource
             serve_ready(server, resources->context, resources->model, resources->tokenizer, error);
     }
     if (status == MIXT_OK) {
+        const mixt_engine_options *engine = serve_engine(server);
+        const store_context is = {.asked = settings->context_length,
+                                  .context = engine->context_length,
+                                  .sequences = engine->sequences,
+                                  .positions_asked = settings->cache_positions,
+                                  .positions = engine->positions};
+        store_say_context(resources->model, &is);
         fprintf(stderr, "mixt serve: %s is ready%s\n", options->aliases[0],
                 options->chat_template == NULL ? " (no chat template: it completes texts alone)"
                                                : "");

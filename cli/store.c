@@ -7,6 +7,8 @@
 
 #include "terminal.h"
 
+#define CONTEXT_USUAL 4096 /* where nobody chose one (mixt_engine_options) */
+
 const cli_option options_store[] = {
     {.name = "memory",
      .kind = OPTION_TEXT,
@@ -182,6 +184,33 @@ mixt_status store_model(const store_settings *settings, mixt_model *model, mixt_
     }
     say_stored(settings, model);
     return MIXT_OK;
+}
+
+void store_say_context(const mixt_model *model, const store_context *is)
+{
+    mixt_store_statistics store;
+    mixt_model_info info;
+    char memory[24], other[24];
+    if (!mixt_store_describe(model, &store)) {
+        return;
+    }
+    mixt_model_describe(model, &info);
+    int usual =
+        info.options.context_length < CONTEXT_USUAL ? info.options.context_length : CONTEXT_USUAL;
+    int64_t all = (int64_t)is->context * is->sequences;
+    format_bytes((double)store.memory, memory);
+    format_bytes((double)store.other_bytes, other);
+    if (is->asked == 0 && is->context < usual) {
+        say(stderr,
+            "note: the context has %d tokens, whose cache and plans take %s: the usual %d do not "
+            "fit the %s of memory (-c N, --cache-type q8_0 or a larger --memory)\n",
+            is->context, other, usual, memory);
+    } else if (is->positions_asked == 0 && is->positions < all) {
+        say(stderr,
+            "note: the cache has %lld positions for all texts, and with plans %s: %d times %d do "
+            "not fit the %s of memory (--cache-positions, -np, -c or a larger --memory)\n",
+            (long long)is->positions, other, is->sequences, is->context, memory);
+    }
 }
 
 static void say_lines(const char *text)

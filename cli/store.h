@@ -28,6 +28,14 @@ mixt_status store_model(const store_settings *settings, mixt_model *model, mixt_
 /* How it would be held, on standard output; nothing is read. */
 mixt_status store_print_plan(const char *memory, const mixt_model *model, bool json,
                              mixt_error *error);
+/* Says, in one line, that `context` positions of a text, and `positions` of a cache for several (0:
+ * there is one), are what fits of those that are usual. `asked`: the context's option. */
+typedef struct store_context {
+    int asked, context, sequences;
+    int64_t positions_asked, positions;
+} store_context;
+
+void store_say_context(const mixt_model *model, const store_context *is);
 /* The report, on standard error. */
 void store_print_report(const mixt_model *model);
 /* An object of all members, on standard output; NULL: null. */

@@ -701,7 +701,8 @@ MIXT_API mixt_status mixt_model_plan_text(const mixt_model *model, const char *p
 typedef struct mixt_session mixt_session;
 
 typedef struct mixt_session_options {
-    int context_length; /* positions of its cache; 0: the model's, at most 4096 */
+    int context_length; /* positions of its cache; 0: the model's, at most 4096, or what a limit of
+                           memory leaves of that (mixt_session_capacity says how many) */
     mixt_cache_type cache_type;
     uint64_t reserved[8];
 } mixt_session_options;

@@ -299,6 +299,11 @@ void generator_each(serve_generator *generator,
 
 /* ---- the serve_generator */
 
+const mixt_engine_options *generator_engine(const serve_generator *generator)
+{
+    return &generator->options.engine;
+}
+
 mixt_status generator_create(const generator_options *options, serve_generator **made,
                              mixt_error *error)
 {
@@ -321,6 +326,7 @@ mixt_status generator_create(const generator_options *options, serve_generator *
     mixt_model_describe(options->model, &info);
     mixt_engine_describe_options(generator->engine, &applied);
     mixt_engine_describe(generator->engine, &generator->statistics);
+    generator->options.engine = applied;
     generator->context_length = (size_t)applied.context_length;
     generator->parallel = applied.sequences;
     generator->vocab_size = info.options.vocab_size;

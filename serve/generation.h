@@ -107,6 +107,8 @@ mixt_status generator_create(const generator_options *options, serve_generator *
 void generator_drain(serve_generator *generator);
 /* Ends the thread; orders that are left fail. All of them must be freed by then. */
 void generator_free(serve_generator *generator);
+/* The engine's options without zeros. */
+const mixt_engine_options *generator_engine(const serve_generator *generator);
 size_t generator_context(const serve_generator *generator); /* positions of one sequence */
 int generator_parallel(const serve_generator *generator);
 /* Orders that wait or run. */

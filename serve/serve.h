@@ -48,6 +48,8 @@ int serve_port(const serve_server *server);
 /* The model is there, and requests are answered. All must outlive the server. */
 mixt_status serve_ready(serve_server *server, mixt_context *context, const mixt_model *model,
                         mixt_tokenizer *tokenizer, mixt_error *error);
+/* Of a server that is ready: the options of its engine, without zeros. */
+const mixt_engine_options *serve_engine(const serve_server *server);
 /* To be called about once a second. */
 void serve_watch(serve_server *server);
 /* Takes nothing new; what runs goes on. */

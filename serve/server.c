@@ -558,6 +558,11 @@ mixt_status serve_ready(serve_server *server, mixt_context *context, const mixt_
     return status;
 }
 
+const mixt_engine_options *serve_engine(const serve_server *server)
+{
+    return generator_engine(server->generator);
+}
+
 void serve_watch(serve_server *server)
 {
     int64_t now = http_now();

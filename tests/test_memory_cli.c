@@ -113,6 +113,29 @@ static void what_does_not_fit_is_read(void **state)
     fails(MIXT "run -m large -p x --memory 900000G", "is above the ");
 }
 
+/* A default context that does not fit is shorter, in one line; one that was asked for is refused.
+ */
+static void contexts_are_made_to_fit(void **state)
+{
+    (void)state;
+    shell_do(MIXT "train --data text --out long --steps 1 --vocab-size 300 --layers 3 "
+                  "--hidden-size 64 --heads 2 --experts 16 --experts-per-token 2 --batch-size 2 "
+                  "--window 32 --context-length 4096 -t 1 >train 2>&1");
+    shell_do(
+        "for command in 'run -p x' 'chat --template chatml'; do "
+        "echo hi | " MIXT
+        "$command -m long -t 1 -n 2 --memory 8M >out 2>said; grep -q 'note: the context has "
+        "[0-9]* tokens, whose cache and plans take .*: the usual 4096 do not fit the 8.0 MB of "
+        "memory (-c N' said; done");
+    shell_do("n=$(sed -n 's/note: the context has \\([0-9]*\\) tokens.*/\\1/p' said); "
+             "[ $((n % 256)) = 0 ]; " MIXT "run -m long -t 1 -n 2 --memory 8M -p x -c $n 2>said; "
+             "! grep -q 'the context has' said");
+    fails(MIXT "run -m long -p x -t 1 --memory 8M -c 4096", "the longest context that fits has ");
+    fails(MIXT "eval -m long -t 1 --data text --memory 3M --window 512",
+          "shorter windows than 512");
+    shell_do(MIXT "run -m long -t 1 -n 2 -p x 2>said; ! grep -q 'the context has' said");
+}
+
 static void plans_are_printed(void **state)
 {
     (void)state;
@@ -176,6 +199,7 @@ int main(void)
         cmocka_unit_test(sizes_are_read),
         cmocka_unit_test(what_fits_is_mapped),
         cmocka_unit_test(what_does_not_fit_is_read),
+        cmocka_unit_test(contexts_are_made_to_fit),
         cmocka_unit_test(plans_are_printed),
         cmocka_unit_test(converted_experts_are_whole),
         cmocka_unit_test(the_example_runs),

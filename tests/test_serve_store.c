@@ -170,12 +170,28 @@ static void test_slow_disk(void **state)
     assert_int_equal(serve_end(server), 0);
 }
 
+/* The cache of sixteen texts of 256 tokens is more than the limit: they share what is left of it.
+ */
+static void test_cache_that_fits(void **state)
+{
+    (void)state;
+    pid_t server = serve_begin("--memory 6M -np 16");
+    shell_do("grep -q 'note: the cache has [0-9]* positions for all texts, and with plans .*: 16 "
+             "times 256 do not fit the 6.0 MB of memory (--cache-positions' serve.err");
+    assert_true(metric("mixt_cache_bytes") < 6e6);
+    json_t *root = ask_json("/v1/completions", ORDER, 200);
+    assert_string_equal(text_at(root, "choices.0.text"), answer);
+    json_decref(root);
+    assert_int_equal(serve_end(server), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_not_stored),
         cmocka_unit_test(test_stored),
         cmocka_unit_test(test_slow_disk),
+        cmocka_unit_test(test_cache_that_fits),
     };
     return cmocka_run_group_tests_name("serve store", tests, set_up, scratch_remove);
 }

@@ -468,6 +468,92 @@ static void what_cannot_be_is_refused(void **state)
     mixt_model_free(model);
 }
 
+/* Bytes of caches and plans of an engine for so many sequences. */
+static uint64_t caches_of(const mixt_model *model, int sequences, int context, int64_t positions)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_statistics s;
+    mixt_engine *engine;
+    mixt_engine_options options = mixt_engine_options_default();
+    options.sequences = sequences;
+    options.context_length = context;
+    options.positions = positions;
+    must(mixt_engine_create(scratch_context, model, &options, &engine, &error), &error);
+    assert_true(mixt_store_describe(model, &s));
+    mixt_engine_free(engine);
+    return s.other_bytes;
+}
+
+static void expect_engine(const char *path, uint64_t limit, mixt_engine_options options,
+                          int context, int64_t positions)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_engine *engine;
+    const mixt_store_options store = {.memory = limit, .always = true};
+    mixt_model *model = open_stored(path, &store);
+    must(mixt_engine_create(scratch_context, model, &options, &engine, &error), &error);
+    mixt_engine_describe_options(engine, &options);
+    assert_int_equal(options.context_length, context);
+    assert_int_equal(options.positions, positions);
+    mixt_engine_free(engine);
+    mixt_model_free(model);
+}
+
+/* Where nobody chose a context, or the cache of several, they are what fits. */
+static void a_context_that_fits_is_taken(void **state)
+{
+    (void)state;
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_store_statistics s;
+    char *path = scratch_path("long.gguf");
+    mixt_model_options o = test_block_options(VOCABULARY, 2048);
+    mixt_model *model = test_new_model(&o, 0.1);
+    const mixt_convert_options to = {.output = path, .type = "Q8_0"};
+    must(mixt_convert(scratch_context, model, &to, NULL, NULL, &error), &error);
+    mixt_model_free(model);
+    mixt_store_options store = {.memory = ROOM, .always = true};
+    model = open_stored(path, &store);
+    assert_true(mixt_store_describe(model, &s));
+    uint64_t least = s.resident_bytes + 2 * (s.pool_bytes / (uint64_t)s.slots);
+    uint64_t one = least + caches_of(model, 1, 768, 768);
+    uint64_t four = least + caches_of(model, 4, 2048, 2048 + 640);
+    uint64_t small = least + caches_of(model, 4, 512, 512);
+    mixt_model_free(model);
+
+    mixt_engine_options usual = mixt_engine_options_default();
+    usual.sequences = 1;
+    expect_engine(path, one, usual, 768, 768);
+    expect_engine(path, one + 1000, usual, 768, 768);
+    expect_engine(path, one - 1, usual, 512, 512);
+    expect_engine(path, ROOM, usual, 2048, 2048);
+    usual.sequences = 4;
+    expect_engine(path, ROOM, usual, 2048, 8192);
+    expect_engine(path, four, usual, 2048, 2048 + 640);
+    expect_engine(path, four - 1, usual, 2048, 2048 + 576);
+    expect_engine(path, small, usual, 512, 512);
+    usual.context_length = 512; /* chosen; the cache of all is not */
+    expect_engine(path, small, usual, 512, 512);
+
+    mixt_session *session;
+    mixt_engine *engine;
+    store.memory = one;
+    model = open_stored(path, &store);
+    expect(mixt_session_create(scratch_context, model, 2048, &session, &error), MIXT_ERROR_MEMORY,
+           &error, path, "the longest context that fits has ");
+    usual = mixt_engine_options_default();
+    usual.sequences = 1;
+    usual.context_length = 1024;
+    usual.positions = 1024;
+    expect(mixt_engine_create(scratch_context, model, &usual, &engine, &error), MIXT_ERROR_MEMORY,
+           &error, path, "the largest cache that fits has ");
+    must(mixt_session_create(scratch_context, model, 0, &session, &error), &error);
+    assert_true(mixt_session_capacity(session) >= 512 && mixt_session_capacity(session) < 2048);
+    must(mixt_session_feed(session, tokens, PROMPT, &error), &error);
+    mixt_session_free(session);
+    mixt_model_free(model);
+    free(path);
+}
+
 /* A file that is written to while it is in use: one line, and no logits. */
 static void a_changed_file_is_refused(void **state)
 {
@@ -535,6 +621,7 @@ int main(void)
         cmocka_unit_test(a_model_that_fits_is_left_alone),
         cmocka_unit_test(a_plan_says_what_would_be),
         cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(a_context_that_fits_is_taken),
         cmocka_unit_test(a_changed_file_is_refused),
     };
     return cmocka_run_group_tests_name("stored", tests, set_up, tear_down);

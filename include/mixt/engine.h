@@ -14,10 +14,12 @@ typedef struct mixt_engine mixt_engine;
 typedef struct mixt_sequence mixt_sequence;
 
 typedef struct mixt_engine_options {
-    int context_length; /* positions that one sequence may have; 0: the model's, at most 4096 */
+    int context_length; /* positions that one sequence may have; 0: the model's, at most 4096; of
+                           a model within a limit of memory (mixt_model_store) fewer, multiples of
+                           256, where that leaves less */
     int sequences;      /* that run side by side, 1 to 4096; more may wait */
     int64_t positions;  /* of the cache, for all of them, rounded up to pages of 64; 0: sequences *
-                           context_length */
+                           context_length, or what a limit of memory leaves of that */
     int batch_tokens;   /* most rows of one forward, 1 to 65536; fewer where there is no memory. A
                            router that decides once for what is fed first (router_unit "sequence")
                            sees at most so many of it */

@@ -80,7 +80,12 @@ static mixt_status bind(mixt_scorer *scorer, mixt_context *context, mixt_error *
     mixt_instance_bind(scorer->instance, graph->rope, &scorer->rope, 0);
     MIXT_TRY(mixt_weights_create(scorer->model, &context->device, &scorer->weights, error));
     MIXT_TRY(mixt_weights_bind(scorer->weights, graph, scorer->instance, error));
-    MIXT_TRY(mixt_stored_reserve(scorer->model, graph->plan->memory_size, error));
+    mixt_error refused = MIXT_ERROR_INIT;
+    mixt_status status = mixt_stored_reserve(scorer->model, graph->plan->memory_size, &refused);
+    if (status != MIXT_OK) {
+        return mixt_fail(error, status, "%s; shorter windows than %d tokens need less",
+                         refused.message, scorer->options.window);
+    }
     scorer->reserved = graph->plan->memory_size;
     return MIXT_OK;
 }

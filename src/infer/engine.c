@@ -16,6 +16,7 @@
 #define BATCH_LEAST 32 /* rows of the larger plan where there is no memory for more */
 #define LOGITS_USUAL 32
 #define STEP_STORED 4096 /* rows of a step where experts are read from files */
+#define FIT_STEP 256     /* positions: a context that is made to fit is a multiple of these */
 
 mixt_engine_options mixt_engine_options_default(void)
 {
@@ -144,8 +145,8 @@ static mixt_status create_routing(mixt_engine *engine, mixt_error *error)
     return mixt_routing_create(engine->model, NULL, &engine->variants->routing, error);
 }
 
-static mixt_status create_runner(mixt_engine *engine, int64_t tokens, mixt_runner *r,
-                                 mixt_error *error)
+static mixt_status create_graph(const mixt_engine *engine, int64_t tokens, mixt_graph **graph,
+                                mixt_error *error)
 {
     const mixt_engine_options *o = &engine->options;
     mixt_matmul matmul = mixt_context_matmul(engine->context);
@@ -165,8 +166,15 @@ static mixt_status create_runner(mixt_engine *engine, int64_t tokens, mixt_runne
         .chosen = o->experts_per_token_max,
         .rope_rows = engine->rope_by_length ? o->step_tokens : 0,
     };
-    MIXT_TRY(mixt_graph_create(engine->model, &options, &r->graph, error));
-    return mixt_instance_create(r->graph->plan, device, matmul, &r->instance, error);
+    return mixt_graph_create(engine->model, &options, graph, error);
+}
+
+static mixt_status create_runner(mixt_engine *engine, int64_t tokens, mixt_runner *r,
+                                 mixt_error *error)
+{
+    MIXT_TRY(create_graph(engine, tokens, &r->graph, error));
+    return mixt_instance_create(r->graph->plan, &engine->context->device,
+                                mixt_context_matmul(engine->context), &r->instance, error);
 }
 
 static mixt_status create_many(mixt_engine *engine, mixt_error *error)
@@ -233,9 +241,9 @@ static mixt_status bind(mixt_engine *engine, mixt_runner *r, mixt_error *error)
     return mixt_weights_bind(engine->weights, g, r->instance, error);
 }
 
-static mixt_status build(mixt_engine *engine, mixt_error *error)
+/* What follows from the options. */
+static mixt_status settle(mixt_engine *engine, mixt_error *error)
 {
-    const mixt_context *context = engine->context;
     const mixt_model *model = engine->model;
     const mixt_router_options *router = &model->options.router;
     MIXT_TRY(fill_options(engine, error));
@@ -247,7 +255,116 @@ static mixt_status build(mixt_engine *engine, mixt_error *error)
     fill_step(engine);
     engine->sharing =
         !engine->options.no_sharing && !engine->rope_by_length && !engine->whole_first;
+    return MIXT_OK;
+}
+
+/* Bytes that plans, cache and the table of positions would have with these options. */
+static mixt_status weigh(const mixt_engine *engine, const mixt_engine_options *options,
+                         uint64_t *bytes, mixt_error *error)
+{
+    mixt_engine trial = *engine;
+    mixt_graph *many = NULL, *few = NULL;
+    trial.options = *options;
+    MIXT_TRY(settle(&trial, error));
+    const mixt_engine_options *o = &trial.options;
+    mixt_status status = create_graph(&trial, o->batch_tokens, &many, error);
+    if (status == MIXT_OK) {
+        status = create_graph(&trial, mixt_least(o->sequences, o->batch_tokens), &few, error);
+    }
+    if (status == MIXT_OK) {
+        int64_t rows = trial.rope_by_length ? o->step_tokens : trial.capacity;
+        *bytes = (uint64_t)many->plan->memory_size + few->plan->memory_size +
+                 mixt_graph_cache_bytes(many) + mixt_rope_bytes(trial.model, rows, sizeof(float));
+    }
+    mixt_graph_free(many);
+    mixt_graph_free(few);
+    return status;
+}
+
+/* What is made smaller until it fits. */
+typedef enum fitted { FITTED_CONTEXT, FITTED_POSITIONS } fitted;
+
+/* Sets the largest context (or number of cached positions) that fits: range[0] and some multiples
+ * of range[2] more, less than range[1]. *value: 0 where none does. A context has as many positions
+ * of the cache as itself, where their number is free. */
+static mixt_status fit_one(const mixt_engine *engine, fitted what, const int64_t range[3],
+                           mixt_engine_options *options, int64_t *value, mixt_error *error)
+{
+    uint64_t bytes, room = mixt_stored_room(engine->model);
+    int64_t low = -1, high = mixt_divide_up(mixt_most(range[1] - range[0], 0), range[2]);
+    mixt_engine_options tried = *options;
+    bool free_positions = options->positions == 0;
+    *value = 0;
+    while (high - low > 1) { /* low fits, high does not */
+        int64_t middle = low + (high - low) / 2, n = range[0] + middle * range[2];
+        tried.context_length = what == FITTED_CONTEXT ? (int)n : tried.context_length;
+        tried.positions = what == FITTED_POSITIONS || free_positions ? n : tried.positions;
+        MIXT_TRY(weigh(engine, &tried, &bytes, error));
+        if (bytes <= room) {
+            low = middle;
+            *value = n;
+            *options = tried;
+        } else {
+            high = middle;
+        }
+    }
+    return MIXT_OK;
+}
+
+static mixt_status refuse_size(const mixt_engine *engine, uint64_t bytes, const char *what,
+                               int64_t value, mixt_error *error)
+{
+    mixt_error refused = MIXT_ERROR_INIT;
+    if (mixt_stored_reserve(engine->model, bytes, &refused) == MIXT_OK) { /* others made room */
+        mixt_stored_release(engine->model, bytes);
+        return MIXT_OK;
+    }
+    return value == 0
+               ? mixt_fail(error, MIXT_ERROR_MEMORY, "%s", refused.message)
+               : mixt_fail(error, MIXT_ERROR_MEMORY, "%s; the %s that fits has %lld positions",
+                           refused.message, what, (long long)value);
+}
+
+/* Where a limit of memory leaves less than the options mean, what the caller left open becomes
+ * smaller: first the cache of all sequences, to one whole context at least, then the context. What
+ * the caller chose stays, and the error names what would fit. */
+static mixt_status fit(mixt_engine *engine, const mixt_engine_options *asked, mixt_error *error)
+{
+    const int64_t page = MIXT_ATTENTION_BLOCK, each = mixt_divide_up(engine->capacity, page) * page;
+    bool free_context = asked->context_length == 0, free_positions = asked->positions == 0;
+    const int64_t caches[3] = {free_positions ? each : page, engine->options.positions, page};
+    const int64_t contexts[3] = {free_context ? FIT_STEP : page, engine->capacity,
+                                 free_context ? FIT_STEP : page};
+    mixt_engine_options options = *asked;
+    uint64_t bytes;
+    int64_t positions = 0, context = 0;
+    MIXT_TRY(weigh(engine, asked, &bytes, error));
+    if (bytes <= mixt_stored_room(engine->model)) {
+        return MIXT_OK;
+    }
+    MIXT_TRY(fit_one(engine, FITTED_POSITIONS, caches, &options, &positions, error));
+    if (positions == 0) {
+        options = *asked;
+        MIXT_TRY(fit_one(engine, FITTED_CONTEXT, contexts, &options, &context, error));
+    }
+    if ((positions > 0 && free_positions) || (context > 0 && free_context)) {
+        engine->options = options;
+        return settle(engine, error);
+    }
+    return refuse_size(engine, bytes, context > 0 ? "longest context" : "largest cache",
+                       context > 0 ? context : positions, error);
+}
+
+static mixt_status build(mixt_engine *engine, mixt_error *error)
+{
+    const mixt_context *context = engine->context;
+    const mixt_model *model = engine->model;
+    const mixt_engine_options asked = engine->options;
+    MIXT_TRY(settle(engine, error));
     MIXT_TRY(create_routing(engine, error));
+    if (model->stored != NULL) {
+        MIXT_TRY(fit(engine, &asked, error));
+    }
     MIXT_TRY(create_many(engine, error));
     MIXT_TRY(create_runner(engine,
                            mixt_least(engine->options.sequences, engine->options.batch_tokens),

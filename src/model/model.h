@@ -264,6 +264,8 @@ bool mixt_rope_same(const mixt_model_options *a, const mixt_model_options *b);
  */
 void mixt_rope_table(const mixt_model_options *options, int64_t first, int64_t count,
                      int64_t length, size_t real_size, void *table);
+/* Bytes of such a table. */
+size_t mixt_rope_bytes(const mixt_model *model, int64_t positions, size_t real_size);
 /* The table of a sequence of `positions` in a device's memory. Callers that make room for head_dim
  * columns have enough. */
 mixt_status mixt_rope_create(const mixt_model *model, const mixt_backend *backend,

@@ -219,11 +219,16 @@ void mixt_rope_table(const mixt_model_options *options, int64_t first, int64_t c
     }
 }
 
+size_t mixt_rope_bytes(const mixt_model *model, int64_t positions, size_t real_size)
+{
+    return (size_t)positions * (size_t)model->options.rope.dims * real_size;
+}
+
 /* Room for rows on the host; NULL: none. */
 static void *rows_of(const mixt_model *model, int64_t count, size_t real_size, size_t *bytes,
                      mixt_error *error)
 {
-    *bytes = (size_t)count * (size_t)model->options.rope.dims * real_size;
+    *bytes = mixt_rope_bytes(model, count, real_size);
     void *rows = malloc(*bytes == 0 ? 1 : *bytes);
     if (rows == NULL) {
         mixt_fail(error, MIXT_ERROR_MEMORY, "rope: no memory for %lld positions", (long long)count);

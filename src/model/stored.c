@@ -583,6 +583,11 @@ mixt_status mixt_stored_reserve(const mixt_model *model, uint64_t bytes, mixt_er
                                  : MIXT_OK;
 }
 
+uint64_t mixt_stored_room(const mixt_model *model)
+{
+    return model->stored != NULL ? mixt_expert_store_room(model->stored->store) : UINT64_MAX;
+}
+
 void mixt_stored_release(const mixt_model *model, uint64_t bytes)
 {
     if (model->stored != NULL) {

@@ -21,6 +21,8 @@ mixt_status mixt_stored_listen(const mixt_model *model, const mixt_graph *graph,
                                mixt_instance *instance, mixt_error *error);
 /* Memory of caches and plans, which the limit counts; nothing where the model is not stored. */
 mixt_status mixt_stored_reserve(const mixt_model *model, uint64_t bytes, mixt_error *error);
+/* How much could be reserved; everything where the model is not stored. */
+uint64_t mixt_stored_room(const mixt_model *model);
 void mixt_stored_release(const mixt_model *model, uint64_t bytes);
 
 #endif

@@ -345,13 +345,28 @@ static void make_slots(mixt_expert_store *s)
     s->filling = mixt_disk_thread(&s->filler, fill_slots, s) == 0;
 }
 
-mixt_status mixt_expert_store_reserve(mixt_expert_store *s, uint64_t bytes, mixt_error *error)
+/* Bytes of the fewest slots. */
+static uint64_t least_pool(const mixt_expert_store *s)
 {
     uint64_t least = 0;
-    pthread_mutex_lock(&s->facts);
     for (int c = 0; c < s->class_count; c++) {
         least += (uint64_t)mixt_least(SLOTS_LEAST, s->classes[c].items) * s->classes[c].slot_bytes;
     }
+    return least;
+}
+
+uint64_t mixt_expert_store_room(mixt_expert_store *s)
+{
+    pthread_mutex_lock(&s->facts);
+    uint64_t taken = s->resident + s->other + least_pool(s);
+    pthread_mutex_unlock(&s->facts);
+    return s->limit > taken ? s->limit - taken : 0;
+}
+
+mixt_status mixt_expert_store_reserve(mixt_expert_store *s, uint64_t bytes, mixt_error *error)
+{
+    pthread_mutex_lock(&s->facts);
+    uint64_t least = least_pool(s);
     uint64_t used = s->resident + s->other + bytes;
     bool fits = used <= s->limit && s->limit - used >= least;
     s->other += fits ? bytes : 0;

@@ -56,6 +56,8 @@ void mixt_expert_store_free(mixt_expert_store *store);
 /* Memory that something else takes from the limit, until it is released: the pool is what is left.
  * MIXT_ERROR_MEMORY where that would be too little. */
 mixt_status mixt_expert_store_reserve(mixt_expert_store *store, uint64_t bytes, mixt_error *error);
+/* The most that could be reserved. */
+uint64_t mixt_expert_store_room(mixt_expert_store *store);
 void mixt_expert_store_release(mixt_expert_store *store, uint64_t bytes);
 
 /* What a layer's weights are bound to; `layer` counts those of the shape. Its user is the argument
