@@ -65,9 +65,9 @@ static void waste(mixt_expert_store *store, mixt_expert_item *item)
 {
     for (int i = 0; i < item->piece_count; i++) {
         store->count.prefetch_bytes_wasted += item->pieces[i].bytes;
-        if (item->state == MIXT_EXPERT_COMING) {
-            mixt_disk_cancel(store->disk, &store->slots[item->slot].reads[i]);
-        }
+    }
+    if (item->state == MIXT_EXPERT_COMING) {
+        mixt_store_cancel(store, item);
     }
     item->foreseen = false;
 }

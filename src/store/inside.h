@@ -49,18 +49,19 @@ typedef struct mixt_expert_slot {
     char *data;                      /* at a multiple of MIXT_DISK_BLOCK */
     int32_t item;                    /* -1: free */
     int pending;                     /* reads under way */
-    mixt_disk_read *reads;           /* own, or the bench's */
-    struct mixt_expert_bench *bench; /* NULL: nothing is laid now */
-    mixt_disk_read own[MIXT_EXPERT_MATRICES];
+    mixt_disk_read *reads;           /* of its pieces */
+    struct mixt_expert_bench *bench; /* on which its item is read now */
+    struct mixt_expert_slot *next;   /* that waits for a bench behind it */
+    bool waiting;
 } mixt_expert_slot;
 
-/* Where an expert that is laid anew is read: some for all slots. */
+/* Where an expert that is laid anew is read: some for all slots, which wait for one in a queue. */
 typedef struct mixt_expert_bench {
     char *data; /* at a multiple of MIXT_DISK_BLOCK */
     bool used;
+    atomic_int left;                          /* reads that were not finished */
     atomic_int missing[MIXT_EXPERT_MATRICES]; /* parts; who finds none left lays the matrix */
     mixt_expert_store *store;
-    mixt_disk_read reads[MIXT_EXPERT_PIECES];
 } mixt_expert_bench;
 
 /* A layer's choices are foreseen twice: before the mixture of the layer below is computed, and when
@@ -111,7 +112,10 @@ struct mixt_expert_store {
     mixt_expert_slot *slots; /* class by class */
     int32_t *class_slot;     /* [class_count + 1] the first slot of each */
     mixt_expert_lay lay;
+    mixt_disk_read *reads;      /* of all slots */
+    pthread_mutex_t laying;     /* benches, and who waits for one */
     mixt_expert_bench *benches; /* [bench_count] */
+    mixt_expert_slot *waiting;  /* the first of them */
     int32_t bench_count;
     size_t bench_bytes;
     char *memory; /* of slots and benches: mapped */
@@ -157,10 +161,13 @@ void mixt_store_read_into(mixt_expert_store *store, mixt_expert_item *item, int3
  * none where no expert is. Then their memory. */
 mixt_status mixt_store_make_benches(mixt_expert_store *store, mixt_error *error);
 void mixt_store_place_benches(mixt_expert_store *store, char *data);
-mixt_expert_bench *mixt_store_free_bench(const mixt_expert_store *store);
-/* Reads of an item go there; a matrix is laid when the last of its parts is there. */
-void mixt_store_begin_laying(mixt_expert_slot *slot, const mixt_expert_item *item);
+/* The reads of a slot, which are prepared but for where those on a bench go: begun, now or when a
+ * bench is free; a matrix is laid when the last of its parts is there. Then what is done to reads
+ * (store/disk.h), of all of an item's. */
+void mixt_store_begin_reads(mixt_expert_store *store, mixt_expert_slot *slot);
 void mixt_store_finish_part(mixt_disk_read *read);
+void mixt_store_hurry(mixt_expert_store *store, const mixt_expert_item *item);
+void mixt_store_cancel(mixt_expert_store *store, mixt_expert_item *item);
 /* Notes reads that are done; `block`: waits for one. False: nothing is under way. */
 bool mixt_store_reap(mixt_expert_store *store, bool block);
 /* Nothing is wanted nor taken any more: all was given, or the run was given up. */

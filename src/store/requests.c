@@ -20,9 +20,6 @@ int32_t mixt_store_find_slot(mixt_expert_store *store, const mixt_expert_item *i
     int class = store->class_of[item->layer];
     int32_t begin = store->class_slot[class], end = store->class_slot[class + 1];
     int64_t count = 0, second = 0; /* those that were read ahead go last */
-    if (item->benched && mixt_store_free_bench(store) == NULL) {
-        return -1;
-    }
     for (int32_t slot = begin; slot < end; slot++) {
         if (store->slots[slot].item < 0) {
             return slot;
@@ -63,8 +60,6 @@ void mixt_store_read_into(mixt_expert_store *store, mixt_expert_item *item, int3
     to->pending = item->piece_count;
     item->slot = slot;
     item->state = MIXT_EXPERT_COMING;
-    to->bench = item->benched ? mixt_store_free_bench(store) : NULL;
-    to->reads = to->own;
     for (int m = 0; m < MIXT_EXPERT_MATRICES; m++) {
         if (item->laid[m] != NULL) {
             item->matrix[m].data = to->data + item->laid_at[m];
@@ -74,22 +69,18 @@ void mixt_store_read_into(mixt_expert_store *store, mixt_expert_item *item, int3
                 to->data + piece->at + piece->offset % MIXT_DISK_BLOCK + item->into[m][0];
         }
     }
-    if (to->bench != NULL) {
-        mixt_store_begin_laying(to, item);
-    }
-    for (int next = 0; next < item->piece_count; next++) {
-        int i = item->order[next];
+    for (int i = 0; i < item->piece_count; i++) {
         const mixt_expert_piece *piece = &item->pieces[i];
-        char *data = piece->bench ? to->bench->data : to->data;
-        to->reads[i] = (mixt_disk_read){.file = piece->file,
-                                        .urgent = urgent,
-                                        .offset = piece->offset,
-                                        .bytes = piece->bytes,
-                                        .to = data + piece->at + piece->offset % MIXT_DISK_BLOCK,
-                                        .user = to,
-                                        .finish = piece->bench ? mixt_store_finish_part : NULL};
-        mixt_disk_submit(store->disk, &to->reads[i]);
+        to->reads[i] = (mixt_disk_read){
+            .file = piece->file,
+            .urgent = urgent,
+            .offset = piece->offset,
+            .bytes = piece->bytes,
+            .to = piece->bench ? NULL : to->data + piece->at + piece->offset % MIXT_DISK_BLOCK,
+            .user = to,
+            .finish = piece->bench ? mixt_store_finish_part : NULL};
     }
+    mixt_store_begin_reads(store, to);
 }
 
 /* A slot whose reads are all done: its item is here, or the slot is free again. */
@@ -99,10 +90,6 @@ static void settle(mixt_expert_store *store, mixt_expert_slot *slot)
     const mixt_disk_read *bad = NULL;
     for (int i = 0; i < item->piece_count; i++) {
         bad = bad == NULL && slot->reads[i].status != MIXT_OK ? &slot->reads[i] : bad;
-    }
-    if (slot->bench != NULL) {
-        slot->bench->used = false;
-        slot->bench = NULL;
     }
     if (bad == NULL) {
         item->state = MIXT_EXPERT_HERE;
@@ -153,14 +140,6 @@ static void start_reads(mixt_expert_store *store)
     }
 }
 
-static void hurry(mixt_expert_store *store, const mixt_expert_item *item)
-{
-    mixt_expert_slot *slot = &store->slots[item->slot];
-    for (int i = 0; i < item->piece_count; i++) {
-        mixt_disk_hurry(store->disk, &slot->reads[i]);
-    }
-}
-
 /* An expert with `rows` rows: counted once in a step, whatever it is cut into. */
 static void want(mixt_expert_store *store, int32_t index, int64_t rows)
 {
@@ -168,7 +147,7 @@ static void want(mixt_expert_store *store, int32_t index, int64_t rows)
     item->wanted = true;
     store->wishes[store->wish_count++] = index;
     if (item->state == MIXT_EXPERT_COMING) {
-        hurry(store, item);
+        mixt_store_hurry(store, item);
     }
     if (item->step != store->step) {
         item->step = store->step;

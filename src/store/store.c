@@ -259,7 +259,7 @@ static uint64_t divide(mixt_expert_store *s, uint64_t bytes)
 /* ------------------------------------------------------------------------------------------ */
 /* Slots                                                                                      */
 
-static char *slots_begin(const mixt_expert_store *s)
+static char *memory_begin(const mixt_expert_store *s)
 {
     return s->memory + (LARGE_PAGE - (uintptr_t)s->memory % LARGE_PAGE) % LARGE_PAGE;
 }
@@ -269,11 +269,11 @@ static char *slots_begin(const mixt_expert_store *s)
 static void *fill_slots(void *argument)
 {
     mixt_expert_store *s = argument;
-    char *data = slots_begin(s);
-    for (uint64_t at = 0; at < s->count.pool_bytes && !atomic_load(&s->stop_filling);
-         at += FILL_BYTES) {
-        uint64_t left = s->count.pool_bytes - at;
-        if (!mixt_pages_fill(data + at, (size_t)(left < FILL_BYTES ? left : FILL_BYTES))) {
+    char *data = memory_begin(s);
+    size_t bytes = s->memory_bytes - LARGE_PAGE; /* benches, which are read into first, and slots */
+    for (size_t at = 0; at < bytes && !atomic_load(&s->stop_filling); at += FILL_BYTES) {
+        size_t left = bytes - at;
+        if (!mixt_pages_fill(data + at, left < FILL_BYTES ? left : FILL_BYTES)) {
             break;
         }
     }
@@ -298,6 +298,8 @@ static void drop_slots(mixt_expert_store *s)
         munmap(s->memory, s->memory_bytes);
     }
     free(s->slots);
+    free(s->reads);
+    s->reads = NULL;
     s->memory = NULL;
     s->slots = NULL;
     s->wish_count = s->next_wish = s->given_count = 0;
@@ -326,18 +328,23 @@ static void make_slots(mixt_expert_store *s)
     size_t benches = (size_t)s->bench_count * s->bench_bytes;
     s->memory_bytes = (size_t)s->count.pool_bytes + benches + LARGE_PAGE;
     s->memory = mixt_pages_map(s->memory_bytes);
-    s->slots = s->memory != NULL ? calloc((size_t)s->count.slots, sizeof *s->slots) : NULL;
+    size_t each = s->bench_count > 0 ? MIXT_EXPERT_PIECES : MIXT_EXPERT_MATRICES;
+    s->reads = calloc((size_t)s->count.slots * each, sizeof *s->reads);
+    s->slots = s->memory != NULL && s->reads != NULL
+                   ? calloc((size_t)s->count.slots, sizeof *s->slots)
+                   : NULL;
     if (s->slots == NULL) {
         return;
     }
-    char *data = slots_begin(s);
+    char *data = memory_begin(s);
     mixt_pages_enlarge(data, (size_t)s->count.pool_bytes + benches);
-    mixt_store_place_benches(s, data + s->count.pool_bytes);
+    mixt_store_place_benches(s, data);
+    data += benches;
     for (int c = 0; c < s->class_count; c++) {
         for (int32_t slot = s->class_slot[c]; slot < s->class_slot[c + 1]; slot++) {
             s->slots[slot].data = data;
             s->slots[slot].item = -1;
-            s->slots[slot].reads = s->slots[slot].own;
+            s->slots[slot].reads = s->reads + (size_t)slot * each;
             data += s->classes[c].slot_bytes;
         }
     }
@@ -487,6 +494,7 @@ mixt_status mixt_expert_store_create(const mixt_expert_store_options *options,
     }
     pthread_mutex_init(&s->running, NULL);
     pthread_mutex_init(&s->facts, NULL);
+    pthread_mutex_init(&s->laying, NULL);
     s->disk = options->disk;
     s->lay = options->lay;
     s->prefetch = options->prefetch;
@@ -519,6 +527,7 @@ void mixt_expert_store_free(mixt_expert_store *s)
     }
     pthread_mutex_destroy(&s->running);
     pthread_mutex_destroy(&s->facts);
+    pthread_mutex_destroy(&s->laying);
     free(s->shelves);
     free(s->benches);
     free(s->items);
