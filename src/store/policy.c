@@ -10,7 +10,7 @@
 #include "core/memory.h"
 
 /* Tokens after which a use counts half, of "fading": a stretch of text, and a text. Chosen on one
- * model's routes, 16 and 128 from 1 to 512, and nowhere critical: 32 alone loses 0.4 points. */
+ * model's routes, 16 and 128 from 1 to 512, and nowhere critical: 32 alone loses 0.5 points. */
 #ifndef SHORT_HALF_LIFE /* others for a build that tries them (docs/larger-than-memory.md) */
 #define SHORT_HALF_LIFE 16.0
 #define LONG_HALF_LIFE 128.0
