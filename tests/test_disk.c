@@ -263,10 +263,10 @@ static void gate_close(gate *g)
     pthread_mutex_unlock(&g->lock);
 }
 
-static void gate_await(gate *g)
+static void gate_await(gate *g, int count)
 {
     pthread_mutex_lock(&g->lock);
-    while (g->waiting == 0) {
+    while (g->waiting < count) {
         pthread_cond_wait(&g->change, &g->lock);
     }
     pthread_mutex_unlock(&g->lock);
@@ -311,7 +311,7 @@ static void test_order(void **state)
         }
         gate_close(&g);
         mixt_disk_submit(disk, &boxes[0].read);
-        gate_await(&g);
+        gate_await(&g, 1);
         for (int k = 1; k < 7; k++) {
             mixt_disk_submit(disk, &boxes[k].read);
         }
@@ -337,6 +337,34 @@ static void test_order(void **state)
         }
         mixt_disk_free(disk);
     }
+    free(path);
+}
+
+/* Of a read that was not urgent, and is now, more pieces begin at once. */
+static void test_hurry_begun(void **state)
+{
+    (void)state;
+    char *path = make_file("hurry");
+    gate g = GATE;
+    int file;
+    mixt_disk *disk = open_disk((mixt_disk_options){.reader = MIXT_STORE_READER_THREADS,
+                                                    .depth = 3,
+                                                    .piece = 65536,
+                                                    .hook = pass_gate,
+                                                    .hook_user = &g},
+                                path, &file);
+    box one;
+    box_make(&one, file, 1000, 600000);
+    gate_close(&g);
+    mixt_disk_submit(disk, &one.read);
+    gate_await(&g, 1);
+    mixt_disk_hurry(disk, &one.read);
+    gate_await(&g, 3);
+    gate_open(&g);
+    assert_ptr_equal(wait_box(disk), &one);
+    box_check(&one);
+    free(one.memory);
+    mixt_disk_free(disk);
     free(path);
 }
 
@@ -419,7 +447,7 @@ static void test_cancel_begun(void **state)
         box_make(&b, file, 0, FILE_BYTES);
         gate_close(&g);
         mixt_disk_submit(disk, &b.read);
-        gate_await(&g);
+        gate_await(&g, 1);
         mixt_disk_cancel(disk, &b.read);
         assert_null(mixt_disk_wait(disk, false));
         gate_open(&g);
@@ -809,6 +837,7 @@ int main(void)
         cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_nothing),
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_hurry_begun),
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_cancel_begun),
         cmocka_unit_test(test_faults),

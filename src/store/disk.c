@@ -306,6 +306,7 @@ void mixt_disk_hurry(mixt_disk *disk, mixt_disk_read *read)
         leave_queue(disk, read);
         read->queued = read->urgent = true;
         mixt_disk_push(&disk->urgent, read);
+        disk->way->kick(disk); /* more of it may be under way now */
     }
     pthread_mutex_unlock(&disk->lock);
 }

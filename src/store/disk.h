@@ -73,7 +73,7 @@ mixt_status mixt_disk_add_finishers(mixt_disk *disk, int count, mixt_error *erro
 /* For people: "io_uring" or "pread", with ", buffered" where a file is read through the cache. */
 const char *mixt_disk_reader(const mixt_disk *disk);
 
-/* From one thread at a time: */
+/* From any thread; waiting from one at a time: */
 void mixt_disk_submit(mixt_disk *disk, mixt_disk_read *read);
 /* One that is done, in any order; NULL where none is: at once, or where `block` once nothing is
  * under way. */
