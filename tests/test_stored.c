@@ -518,6 +518,7 @@ static void a_context_that_fits_is_taken(void **state)
     uint64_t one = least + caches_of(model, 1, 768, 768);
     uint64_t four = least + caches_of(model, 4, 2048, 2048 + 640);
     uint64_t small = least + caches_of(model, 4, 512, 512);
+    uint64_t short_one = least + caches_of(model, 1, 192, 192);
     mixt_model_free(model);
 
     mixt_engine_options usual = mixt_engine_options_default();
@@ -549,6 +550,13 @@ static void a_context_that_fits_is_taken(void **state)
     must(mixt_session_create(scratch_context, model, 0, &session, &error), &error);
     assert_true(mixt_session_capacity(session) >= 512 && mixt_session_capacity(session) < 2048);
     must(mixt_session_feed(session, tokens, PROMPT, &error), &error);
+    mixt_session_free(session);
+    mixt_model_free(model);
+    store.memory = short_one; /* named, and not taken unasked */
+    model = open_stored(path, &store);
+    expect(mixt_session_create(scratch_context, model, 0, &session, &error), MIXT_ERROR_MEMORY,
+           &error, path, "the longest context that fits has 192 positions");
+    must(mixt_session_create(scratch_context, model, 192, &session, &error), &error);
     mixt_session_free(session);
     mixt_model_free(model);
     free(path);

@@ -351,6 +351,10 @@ static mixt_status fit(mixt_engine *engine, const mixt_engine_options *asked, mi
         engine->options = options;
         return settle(engine, error);
     }
+    if (positions == 0 && context == 0 && free_context) { /* too short to be taken unasked */
+        const int64_t shorter[3] = {page, mixt_least(FIT_STEP, engine->capacity), page};
+        MIXT_TRY(fit_one(engine, FITTED_CONTEXT, shorter, &options, &context, error));
+    }
     return refuse_size(engine, bytes, context > 0 ? "longest context" : "largest cache",
                        context > 0 ? context : positions, error);
 }
