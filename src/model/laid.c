@@ -223,17 +223,19 @@ void mixt_held_row(const mixt_held *held, int i, int64_t row, char *to)
 static mixt_status lay_held(const mixt_model *model, int index, mixt_error *error)
 {
     const mixt_held *held = &model->held[index];
+    const mixt_laid_piece *first = NULL; /* others may lie as they are read */
     size_t bytes = 0;
     for (int i = 0; i < held->count; i++) {
-        bytes += mixt_held_laid(held, i) != NULL
-                     ? (size_t)held->matrices[i].n * held->matrices[i].row_bytes
-                     : 0;
+        const mixt_laid *laid = mixt_held_laid(held, i);
+        if (laid != NULL) {
+            first = first == NULL ? laid->piece : first;
+            bytes += (size_t)held->matrices[i].n * held->matrices[i].row_bytes;
+        }
     }
-    char *to = bytes > 0 ? mixt_source_memory(model->source, bytes) : NULL;
-    if (bytes > 0 && to == NULL) {
+    char *to = first != NULL ? mixt_source_memory(model->source, bytes) : NULL;
+    if (first != NULL && to == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "%s: no memory for %.1f MB of tensor %s",
-                         held->laid[0].piece->tensor.path, (double)bytes / 1e6,
-                         held->laid[0].piece->piece.name);
+                         first->tensor.path, (double)bytes / 1e6, first->piece.name);
     }
     for (int i = 0; i < held->count && to != NULL; i++) {
         const mixt_laid *laid = mixt_held_laid(held, i);
