@@ -186,7 +186,7 @@ static mixt_status copy_values(const mixt_held_piece *found, mixt_source *source
         free(values);
         return no_memory(found, count * sizeof(float), error);
     }
-    mixt_layout_gather(&found->piece, values, (float *)*copy);
+    mixt_layout_gather(&found->piece, values, (float *)(void *)*copy);
     free(values);
     return MIXT_OK;
 }
