@@ -44,6 +44,12 @@ def say(text):
 
 # ------------------------------------------------------------------------------ the machine
 
+def put(folder, name, value):
+    """A setting of a cgroup."""
+    with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+        file.write(str(value))
+
+
 class Group:
     """A cgroup with a limit of memory: version 1 where the memory controller has a mount of its own."""
 
@@ -65,8 +71,7 @@ class Group:
                      " (as root, or under systemd-run --user --scope -p Delegate=yes)")
 
     def write(self, name, value):
-        with open(os.path.join(self.path, name), "w", encoding="utf-8") as file:
-            file.write(str(value))
+        put(self.path, name, value)
 
     def limit(self, size):
         if self.v1:
@@ -84,8 +89,7 @@ class Group:
 
     def enter(self):
         """In the child, before the program begins."""
-        with open(os.path.join(self.path, "cgroup.procs"), "w", encoding="utf-8") as file:
-            file.write(str(os.getpid()))
+        self.write("cgroup.procs", os.getpid())
 
     def peak(self):
         name = "memory.max_usage_in_bytes" if self.v1 else "memory.peak"
@@ -123,19 +127,14 @@ class SlowDisk:
                 number = file.read().strip()
         try:
             os.mkdir(self.path)
-            self.write("blkio.throttle.read_bps_device", f"{number} {speed}")
-            self.write("cgroup.procs", os.getpid())
+            put(self.path, "blkio.throttle.read_bps_device", f"{number} {speed}")
+            put(self.path, "cgroup.procs", os.getpid())
         except OSError as failure:
             sys.exit(f"--disk-limit: {self.path}: {failure.strerror}: the blkio controller of cgroup"
                      " version 1 is needed, as root")
 
-    def write(self, name, value):
-        with open(os.path.join(self.path, name), "w", encoding="utf-8") as file:
-            file.write(str(value))
-
     def remove(self):
-        with open(f"{self.root}/cgroup.procs", "w", encoding="utf-8") as file:
-            file.write(str(os.getpid()))
+        put(self.root, "cgroup.procs", os.getpid())
         os.rmdir(self.path)
 
 
