@@ -834,20 +834,13 @@ static int destroy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_nothing),
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_hurry_begun),
-        cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_cancel_begun),
-        cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_error_line),
-        cmocka_unit_test(test_changed_files),
-        cmocka_unit_test(test_replaced),
-        cmocka_unit_test(test_free_under_way),
-        cmocka_unit_test(test_refused_ring),
-        cmocka_unit_test(test_busy),
-        cmocka_unit_test(test_memory_file_system),
+        cmocka_unit_test(test_ranges),         cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_order),          cmocka_unit_test(test_hurry_begun),
+        cmocka_unit_test(test_pieces),         cmocka_unit_test(test_cancel_begun),
+        cmocka_unit_test(test_faults),         cmocka_unit_test(test_error_line),
+        cmocka_unit_test(test_changed_files),  cmocka_unit_test(test_replaced),
+        cmocka_unit_test(test_free_under_way), cmocka_unit_test(test_refused_ring),
+        cmocka_unit_test(test_busy),           cmocka_unit_test(test_memory_file_system),
     };
     return cmocka_run_group_tests_name("disk", tests, make, destroy);
 }
