@@ -14,7 +14,7 @@
 #include "core/platform.h"
 #include "store/disk_parts.h"
 
-/* Large pieces: each costs the system, or a host below it, as much as some 200 KB. So many bytes
+/* Large pieces: each costs the system, or a host below it, some time (bench/disk.c). So many bytes
  * under way keep a drive of 10 GB/s and 1.6 ms busy. What is not urgent goes piece by piece, as an
  * urgent read waits for all that has begun. */
 #define DEFAULT_DEPTH 8

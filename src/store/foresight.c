@@ -16,7 +16,7 @@
 #define GAIN 0.98       /* of the time without, that it has to come below */
 #define FIRST_WAY 2     /* until it is known */
 #define PROMPT_ROWS 32  /* rows of a step that want nearly every expert: no guess */
-#define REMEMBERED 64   /* guesses of a column, half of which count */
+#define REMEMBERED 64   /* guesses of a column: older ones hardly count */
 
 /* How often a guess has to be right for its expert to be read. */
 static const double right_least[MIXT_FORESIGHT_WAYS] = {INFINITY, 0.8, 0.5, 0};
