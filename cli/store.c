@@ -7,8 +7,6 @@
 
 #include "terminal.h"
 
-#define CONTEXT_USUAL 4096 /* where nobody chose one (mixt_engine_options) */
-
 const cli_option options_store[] = {
     {.name = "memory",
      .kind = OPTION_TEXT,
@@ -195,8 +193,8 @@ void store_say_context(const mixt_model *model, const store_context *is)
         return;
     }
     mixt_model_describe(model, &info);
-    int usual =
-        info.options.context_length < CONTEXT_USUAL ? info.options.context_length : CONTEXT_USUAL;
+    int usual = info.options.context_length < MIXT_CONTEXT_USUAL ? info.options.context_length
+                                                                 : MIXT_CONTEXT_USUAL;
     int64_t all = (int64_t)is->context * is->sequences;
     format_bytes((double)store.memory, memory);
     format_bytes((double)store.other_bytes, other);

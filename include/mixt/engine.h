@@ -5,6 +5,9 @@
 #elif !defined(MIXT_ENGINE_H)
 #define MIXT_ENGINE_H
 
+/* Positions of a context where the caller leaves the choice, and the model has as many. */
+#define MIXT_CONTEXT_USUAL 4096
+
 /* A model ready to run for many sequences side by side: its weights, a cache in pages of 64
  * positions, and a scheduler. What a sequence gives (logits, experts) has the same bits whatever
  * runs beside it, however it is cut into forwards, and whether its pages were computed for it or

@@ -9,7 +9,6 @@
 
 #include "core/arithmetic.h"
 
-#define CONTEXT_USUAL 4096 /* positions where the caller leaves the choice */
 #define CONTEXT_MOST (1 << 24)
 #define SEQUENCES_MOST 4096
 #define BATCH_MOST 65536
@@ -84,7 +83,7 @@ static mixt_status fill_options(mixt_engine *engine, mixt_error *error)
     MIXT_TRY(check_range(engine, "number of sequences", o->sequences, 1, SEQUENCES_MOST, error));
     MIXT_TRY(check_range(engine, "batch of tokens", o->batch_tokens, 1, BATCH_MOST, error));
     if (o->context_length == 0) {
-        o->context_length = (int)mixt_least(model->context_length, CONTEXT_USUAL);
+        o->context_length = (int)mixt_least(model->context_length, MIXT_CONTEXT_USUAL);
     }
     int64_t each = mixt_divide_up(o->context_length, block) * block;
     if (o->positions == 0) {

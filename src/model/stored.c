@@ -561,17 +561,21 @@ mixt_status mixt_stored_listen(const mixt_model *model, const mixt_graph *graph,
             continue;
         }
         void *user = mixt_expert_store_layer(model->stored->store, shelf)->user;
-        if (mixt_model_layer_routes(model, route->layer)) {
-            MIXT_TRY(mixt_instance_tell(instance, route->value[ROUTE_OFFSETS],
-                                        mixt_expert_store_ask, user, error));
-        }
-        if (route->foreseen != MIXT_NO_VALUE) {
-            MIXT_TRY(mixt_instance_tell(instance, route->foreseen, mixt_expert_store_foresee, user,
-                                        error));
-        }
-        if (route->foreseen_late != MIXT_NO_VALUE) {
-            MIXT_TRY(mixt_instance_tell(instance, route->foreseen_late,
-                                        mixt_expert_store_foresee_late, user, error));
+        const struct {
+            mixt_value_id value;
+            mixt_teller tell;
+        } listeners[] = {
+            {mixt_model_layer_routes(model, route->layer) ? route->value[ROUTE_OFFSETS]
+                                                          : MIXT_NO_VALUE,
+             mixt_expert_store_ask},
+            {route->foreseen, mixt_expert_store_foresee},
+            {route->foreseen_late, mixt_expert_store_foresee_late},
+        };
+        for (size_t k = 0; k < sizeof listeners / sizeof listeners[0]; k++) {
+            if (listeners[k].value != MIXT_NO_VALUE) {
+                MIXT_TRY(mixt_instance_tell(instance, listeners[k].value, listeners[k].tell, user,
+                                            error));
+            }
         }
     }
     return MIXT_OK;
