@@ -1,6 +1,5 @@
 /* Reads of store/disk.h by both readers, direct and through the cache: ranges anywhere in a file,
  * many at once, in the order that was asked for, and what a failing disk does. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -21,6 +20,7 @@
 
 #include "core/map.h"
 #include "core/random.h"
+#include "left_behind.h"
 #include "sanitized.h"
 #include "scratch.h"
 #include "store/disk.h"
@@ -667,28 +667,6 @@ static void test_replaced(void **state)
 
 /* ---- nothing is left behind */
 
-static int count_entries(const char *path)
-{
-    DIR *folder = opendir(path);
-    int count = 0;
-    while (folder != NULL && readdir(folder) != NULL) {
-        count++;
-    }
-    if (folder != NULL) {
-        closedir(folder);
-    }
-    return count;
-}
-
-/* A thread that was joined is listed for a moment longer. */
-static void expect_entries(const char *path, int count)
-{
-    for (int tries = 0; tries < 1000 && count_entries(path) != count; tries++) {
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    }
-    assert_int_equal(count_entries(path), count);
-}
-
 static void test_free_under_way(void **state)
 {
     (void)state;
@@ -719,8 +697,8 @@ static void test_free_under_way(void **state)
             }
         }
     }
-    expect_entries("/proc/self/fd", descriptors);
-    expect_entries("/proc/self/task", threads);
+    expect_no_more_entries("/proc/self/fd", descriptors);
+    expect_no_more_entries("/proc/self/task", threads);
     free(path);
 }
 

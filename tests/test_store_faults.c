@@ -4,7 +4,6 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* RTLD_NEXT */
 #endif
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +24,7 @@
 
 #include <cmocka.h>
 
+#include "left_behind.h"
 #include "model_checks.h"
 #include "sanitized.h"
 #include "scratch.h"
@@ -202,28 +202,6 @@ static int list_readers(mixt_store_reader *readers)
     return count;
 }
 
-static int count_entries(const char *path)
-{
-    DIR *listed = opendir(path);
-    int count = 0;
-    while (listed != NULL && readdir(listed) != NULL) {
-        count++;
-    }
-    if (listed != NULL) {
-        closedir(listed);
-    }
-    return count;
-}
-
-/* A thread that was joined is listed for a moment longer. */
-static void expect_entries(const char *path, int count)
-{
-    for (int tries = 0; tries < 1000 && count_entries(path) != count; tries++) {
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    }
-    assert_int_equal(count_entries(path), count);
-}
-
 /* ---- what happens */
 
 /* From some read on nothing can be read: the step that wanted it fails, naming what it is about.
@@ -252,8 +230,8 @@ static void test_a_disk_that_fails(void **state)
             mixt_model_free(model);
         }
     }
-    expect_entries("/proc/self/fd", descriptors);
-    expect_entries("/proc/self/task", threads);
+    expect_no_more_entries("/proc/self/fd", descriptors);
+    expect_no_more_entries("/proc/self/task", threads);
 }
 
 /* A single read fails, which may be one that nobody waits for. */
@@ -353,7 +331,7 @@ static void test_laid_experts(void **state)
         mixt_model_free(model);
     }
     limit = all;
-    expect_entries("/proc/self/task", threads);
+    expect_no_more_entries("/proc/self/task", threads);
 }
 
 /* The disk fails while what stays in memory is read: no store, and the model as it was. */
