@@ -336,7 +336,7 @@ static void ctrl_c_and_go_on(void **state)
     (void)state;
     run_reference();
     shell_do(
-        "sed 's/^steps.*/steps = 2000/; s/^checkpoint.*/checkpoint-every = 0/' two.study "
+        "sed 's/^steps.*/steps = 1000000/; s/^checkpoint.*/checkpoint-every = 0/' two.study "
         ">long.study; " STUDY "long.study --out long --jobs 2 & p=$!; "
         "until grep -qs '\"step\":3,' long/cells/learned-seed1/log.jsonl; do sleep 0.05; done; "
         "kill -INT $p; wait $p && exit 1; [ $? = 130 ]; "
