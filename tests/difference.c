@@ -9,7 +9,9 @@
 
 #include <cmocka.h>
 
+#include "formats/gguf.h"
 #include "model/model.h"
+#include "scratch.h"
 
 /* Not by fmax, which passes over NAN, and on which gcc 12 for aarch64 ends with an internal error
  * (vect_transform_reduction) where the count is known. */
@@ -42,4 +44,22 @@ void test_same_values(const char *what, const mixt_model *a, const mixt_model *b
         free(x);
         free(y);
     }
+}
+
+void test_same_tensors(const char *what, const char *path, const char *other)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_gguf *a, *b;
+    must(mixt_gguf_open(path, &a, &error), &error);
+    must(mixt_gguf_open(other, &b, &error), &error);
+    assert_int_equal(mixt_gguf_tensor_count(a), mixt_gguf_tensor_count(b));
+    for (size_t i = 0; i < mixt_gguf_tensor_count(a); i++) {
+        const mixt_gguf_tensor *x = mixt_gguf_tensor_at(a, i), *y = mixt_gguf_tensor_at(b, i);
+        if (strcmp(x->name, y->name) != 0 || x->type != y->type || x->bytes != y->bytes ||
+            memcmp(x->data, y->data, x->bytes) != 0) {
+            fail_msg("%s: tensor %s, and %s", what, x->name, y->name);
+        }
+    }
+    mixt_gguf_close(a);
+    mixt_gguf_close(b);
 }

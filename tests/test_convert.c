@@ -316,25 +316,6 @@ static void importance_by_expert(void **state)
     mixt_model_free(seeing);
 }
 
-/* Tensor by tensor the same bytes, in the same order. */
-static void same_tensors(const char *what, const char *path, const char *other)
-{
-    mixt_error error = MIXT_ERROR_INIT;
-    mixt_gguf *a, *b;
-    must(mixt_gguf_open(path, &a, &error), &error);
-    must(mixt_gguf_open(other, &b, &error), &error);
-    assert_int_equal(mixt_gguf_tensor_count(a), mixt_gguf_tensor_count(b));
-    for (size_t i = 0; i < mixt_gguf_tensor_count(a); i++) {
-        const mixt_gguf_tensor *x = mixt_gguf_tensor_at(a, i), *y = mixt_gguf_tensor_at(b, i);
-        if (strcmp(x->name, y->name) != 0 || x->type != y->type || x->bytes != y->bytes ||
-            memcmp(x->data, y->data, x->bytes) != 0) {
-            fail_msg("%s: tensor %s, and %s", what, x->name, y->name);
-        }
-    }
-    mixt_gguf_close(a);
-    mixt_gguf_close(b);
-}
-
 /* Gate, up and down of each expert follow each other, and nothing is in stacks. */
 static void check_whole_experts(const char *path)
 {
@@ -391,7 +372,7 @@ static void whole_experts(void **state)
         options.output = stacks;
         convert(model, &options);
         mixt_model_free(model);
-        same_tensors(name, stacks, straight);
+        test_same_tensors(name, stacks, straight);
     }
 }
 

@@ -19,13 +19,6 @@ typedef struct origin {
 /* ------------------------------------------------------------------------------------------ */
 /* What lies where                                                                            */
 
-/* Bytes of `elements` elements, whole blocks. */
-static size_t type_bytes(mixt_type type, int64_t elements)
-{
-    const mixt_type_row *row = mixt_type_info(type);
-    return (size_t)(elements / row->elements) * (size_t)row->bytes;
-}
-
 /* Byte of a part in which an element of the tensor begins; that of a row that is moved as it is,
  * whose bytes may be more than those of its elements. */
 static size_t place_of(const mixt_laid_piece *laid, int part, int64_t element)
@@ -34,7 +27,7 @@ static size_t place_of(const mixt_laid_piece *laid, int part, int64_t element)
         return (size_t)element / (part == 0 ? 2 : 32);
     }
     return laid->whole ? (size_t)(element / laid->k) * laid->tensor.row_bytes
-                       : type_bytes(laid->tensor.type, element);
+                       : mixt_type_row_bytes(laid->tensor.type, element);
 }
 
 bool mixt_laid_plan(const mixt_held_piece *found, int64_t k, mixt_laid_piece *laid)
@@ -136,9 +129,11 @@ static void lay_strip(const mixt_laid_piece *laid, const origin *o, const strip 
         lay_mxfp4((const uint8_t *)tensor + s->from / 2, (const uint8_t *)scales + s->from / 32,
                   s->count, (uint8_t *)to);
     } else if (laid->whole) {
-        memcpy(to, tensor + type_bytes(laid->type, s->from), type_bytes(laid->type, s->count));
+        memcpy(to, tensor + mixt_type_row_bytes(laid->type, s->from),
+               mixt_type_row_bytes(laid->type, s->count));
     } else {
-        size_t bytes = type_bytes(laid->type, 1), stride = (size_t)laid->piece.stride[3] * bytes;
+        size_t bytes = mixt_type_row_bytes(laid->type, 1);
+        size_t stride = (size_t)laid->piece.stride[3] * bytes;
         const gathering g = {.from = tensor + (size_t)s->from * stride,
                              .stride = stride,
                              .row_stride = (size_t)s->step * bytes,
