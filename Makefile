@@ -227,6 +227,8 @@ $(BUILD)/tests/test_engine_memory $(BUILD)/guarded/tests/test_engine_memory: \
     LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
 # Runs of this one are counted, and fail when it says so.
 $(BUILD)/tests/test_engine_sweep: LIBS += -Wl,--wrap=mixt_instance_run
+# What this one's disk answers is what it says.
+$(BUILD)/tests/test_store_faults: LIBS += -Wl,--wrap=mixt_disk_result
 
 $(BUILD)/tests/%.o: tests/%.c
 	@mkdir -p $(@D)

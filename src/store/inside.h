@@ -49,6 +49,7 @@ typedef struct mixt_expert_slot {
     char *data;                      /* at a multiple of MIXT_DISK_BLOCK */
     int32_t item;                    /* -1: free */
     int pending;                     /* reads under way */
+    uint64_t request;                /* the newest when they began */
     mixt_disk_read *reads;           /* of its pieces */
     struct mixt_expert_bench *bench; /* on which its item is read now */
     struct mixt_expert_slot *next;   /* that waits for a bench behind it */
@@ -142,6 +143,7 @@ struct mixt_expert_store {
     int64_t last_tokens; /* of the step before */
     uint64_t step;
     int asked;                     /* layer that asked last; -1: none yet */
+    uint64_t request;              /* how often layers have asked */
     bool open;                     /* what it asked for has not all been given */
     int32_t *wishes;               /* [most experts] items that it wants */
     int32_t wish_count, next_wish; /* those before next_wish are here or have slots */

@@ -58,6 +58,7 @@ void mixt_store_read_into(mixt_expert_store *store, mixt_expert_item *item, int3
     mixt_expert_slot *to = &store->slots[slot];
     to->item = (int32_t)(item - store->items);
     to->pending = item->piece_count;
+    to->request = store->request;
     item->slot = slot;
     item->state = MIXT_EXPERT_COMING;
     for (int m = 0; m < MIXT_EXPERT_MATRICES; m++) {
@@ -95,8 +96,9 @@ static void settle(mixt_expert_store *store, mixt_expert_slot *slot)
         item->state = MIXT_EXPERT_HERE;
         return;
     }
-    if (bad->cancelled) {
-        store->next_wish = item->wanted ? 0 : store->next_wish; /* it is to be read after all */
+    if (bad->cancelled || slot->request != store->request) {
+        /* Given up, or begun before it was asked for: it is to be read after all. */
+        store->next_wish = item->wanted ? 0 : store->next_wish;
     } else if (item->wanted && store->failed < 0) {
         store->failed = slot->item;
         store->failure = (mixt_error)MIXT_ERROR_INIT;
@@ -202,6 +204,7 @@ void mixt_expert_store_ask(void *user, const void *made, int64_t count)
         return; /* no memory: take says so */
     }
     mixt_store_close_request(store);
+    store->request++;
     mixt_store_reap(store, false);
     pthread_mutex_lock(&store->facts);
     note_layer(store, shelf->layer);
