@@ -21,7 +21,7 @@ SOVERSION := 0
 # editing of lines, HTTP.
 DEPS      := pkg-config libjansson-dev libpcre2-dev libutf8proc-dev libzstd-dev liburing-dev libopenblas-openmp-dev \
              libedit-dev libmicrohttpd-dev
-DEPS_TEST := libcmocka-dev python3
+DEPS_TEST := libcmocka-dev python3 procps
 DEPS_FUZZ := clang libclang-rt-14-dev
 DEPS_LINT := clang-format
 DEPS_PAGE := chromium python3
@@ -395,7 +395,7 @@ deps: ## install the product's Debian packages (says which and why first)
 	$(call install_packages,$(DEPS),jansson: JSON; pcre2 and utf8proc: tokenizers; zstd: .jsonl.zst; uring: models larger than memory; openblas: fast products; edit: lines at a terminal; microhttpd: mixt serve,$(LOG)/deps.txt)
 
 deps-test: deps ## ... and those of the tests
-	$(call install_packages,$(DEPS_TEST),cmocka: the test programs; python3: the siege of mixt serve,$(LOG)/deps-test.txt)
+	$(call install_packages,$(DEPS_TEST),cmocka: the test programs; python3: the siege of mixt serve; procps: ps and pgrep,$(LOG)/deps-test.txt)
 
 deps-fuzz: deps ## ... and those of the fuzzers
 	$(call install_packages,$(DEPS_FUZZ),clang and its runtime: a second compiler and libFuzzer,$(LOG)/deps-fuzz.txt)
