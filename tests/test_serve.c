@@ -435,7 +435,8 @@ static void test_routing(void **state)
     for (int k = 1; k <= 4; k += 3) {
         char body[200];
         snprintf(body, sizeof body,
-                 "{\"prompt\":\"The\",\"max_tokens\":2,\"routing\":true,\"experts_per_token\":%d}",
+                 "{\"prompt\":\"The\"," GREEDY "\"max_tokens\":2,\"ignore_eos\":true,"
+                 "\"routing\":true,\"experts_per_token\":%d}",
                  k);
         root = ask_json("/v1/completions", body, 200);
         assert_int_equal(json_array_size(json_at(root, "choices.0.routing.tokens.2.layers.1")), k);
