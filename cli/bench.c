@@ -54,7 +54,7 @@ static const cli_option bench_options[] = {
     {.name = "operators",
      .kind = OPTION_FLAG,
      .offset = offsetof(bench_settings, operators),
-     .help = "and each operator of the step, with its share of the machine's limit"},
+     .help = "and each operator of each test, with its share of the machine's limit"},
     {.name = "no-limits",
      .kind = OPTION_FLAG,
      .offset = offsetof(bench_settings, no_limits),
@@ -273,11 +273,6 @@ static mixt_status check_fit(const bench_work *work, const cli_resources *resour
     return MIXT_OK;
 }
 
-static bool trains(const bench_settings *settings)
-{
-    return settings->train || settings->operators;
-}
-
 /* Weights into memory, or what fits of them; what trains is read whole. */
 static mixt_status place_weights(const bench_settings *settings, cli_resources *resources,
                                  mixt_error *error)
@@ -285,7 +280,7 @@ static mixt_status place_weights(const bench_settings *settings, cli_resources *
     if (settings->no_mmap) {
         return mixt_model_to_memory(resources->model, error);
     }
-    if (trains(settings)) {
+    if (settings->train) {
         return MIXT_OK;
     }
     resources->store_report = settings->store.report;
@@ -607,6 +602,7 @@ static mixt_status measure_test(const bench_work *work, cli_resources *resources
     table->test.prompt = prompt;
     table->test.generate = generate;
     table->test.together = together;
+    table->test.operators = work->settings->operators;
     table->test.repetitions = work->settings->repetitions;
     return prompt + generate == 0 || ferror(stdout) ? MIXT_OK : run_once(resources, table, error);
 }
@@ -680,7 +676,7 @@ static mixt_status measure_model(bench_work *work, size_t place, bench_table *ta
     mixt_model_describe(resources->model, &table->info);
     for (size_t t = 0; t < work->threads.count && status == MIXT_OK; t++) {
         status = open_threads(work, t, resources, table, error);
-        if (status == MIXT_OK && (work->settings->train || work->settings->operators)) {
+        if (status == MIXT_OK && work->settings->train) {
             status = measure_training(resources, table, error);
         }
         for (size_t d = 0; d < work->depths.count && status == MIXT_OK; d++) {
@@ -743,7 +739,7 @@ static mixt_status measure(const void *user, cli_resources *resources, mixt_erro
 static int refuse_memory_here(const bench_settings *settings, const cli_arguments *arguments)
 {
     if (options_given(arguments, "memory") != NULL && !store_is_off(&settings->store)) {
-        if (trains(settings)) {
+        if (settings->train) {
             return fail_usage("--memory: a model that trains is read whole");
         }
         if (settings->models.count == 0) {
@@ -757,7 +753,7 @@ static int refuse_memory_here(const bench_settings *settings, const cli_argument
 static int refuse_ranks(const bench_settings *settings, const cli_arguments *arguments)
 {
     const model_settings model = {.store = settings->store, .no_mmap = settings->no_mmap};
-    if (program_ranks != NULL && trains(settings)) {
+    if (program_ranks != NULL && settings->train) {
         return fail_usage("--train, --operators: measured by one process; over ranks mixt train "
                           "says how long a step takes");
     }
@@ -805,6 +801,7 @@ const cli_command command_bench = {
         "after another, as llama-bench does.",
     .examples = "  mixt bench -m demo/model\n"
                 "  mixt bench -m model-f16.gguf -m model-q4.gguf -p 64,128 -n 32 -d 0,1024\n"
+                "  mixt bench -m model-q4.gguf --operators\n"
                 "  mixt bench --train --operators --hidden-size 256 --layers 4\n"
                 "  mixt bench --train -r 10 -o jsonl\n",
     .positional = "model",

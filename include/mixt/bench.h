@@ -23,7 +23,7 @@ typedef struct mixt_bench_options {
     int prompt;   /* tokens of prompt processing; 0: skip */
     int generate; /* tokens of generation; 0: skip */
     bool train;
-    bool operators; /* also one row for each operator of the training step */
+    bool operators; /* also one row for each operator of each test */
     int repetitions;
     int depth;                  /* tokens that stand in the context before prompt and generation */
     bool together;              /* one row for the prompt and the generation behind it */

@@ -5,6 +5,7 @@
 
 #include "core/memory.h"
 #include "core/random.h"
+#include "infer/session.h"
 #include "train/trainer.h"
 
 #define REPETITIONS_MAX 10000
@@ -29,7 +30,7 @@ typedef struct bench {
     const mixt_bench_options *options;
     mixt_error *error;
     mixt_bench_row *rows;
-    char (*names)[NAME_BYTES]; /* of each row */
+    char (*names)[2][NAME_BYTES]; /* of each row: its name and direction */
     size_t count, row_room, name_room;
 } bench;
 
@@ -39,13 +40,72 @@ static mixt_status add_row(bench *b, const mixt_bench_row *like, const sample *s
         !mixt_grow(&b->names, &b->name_room, b->count + 1, sizeof *b->names)) {
         return mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory");
     }
-    snprintf(b->names[b->count], NAME_BYTES, "%s", like->name);
+    snprintf(b->names[b->count][0], NAME_BYTES, "%s", like->name);
+    snprintf(b->names[b->count][1], NAME_BYTES, "%s", like->direction);
     mixt_bench_row *row = &b->rows[b->count++];
     *row = *like;
     row->seconds = s->sum / s->count;
     double variance = s->squares / s->count - row->seconds * row->seconds;
     row->deviation = variance > 0 ? sqrt(variance) : 0;
     return MIXT_OK;
+}
+
+/* The records of a plan, summed over layers. */
+#define PASSES 3 /* forward, recompute, backward */
+typedef struct profile {
+    double seconds[MIXT_OP_COUNT][PASSES]; /* of one repetition */
+    sample samples[MIXT_OP_COUNT][PASSES];
+    double flops[MIXT_OP_COUNT][PASSES], bytes[MIXT_OP_COUNT][PASSES];
+} profile;
+
+static void gather(mixt_instance *instance, profile *p)
+{
+    const mixt_plan *plan = mixt_instance_plan(instance);
+    for (int r = 0; r < plan->record_count; r++) {
+        const mixt_record *record = &plan->records[r];
+        p->seconds[record->op][record->pass] += mixt_instance_seconds(instance, r);
+    }
+}
+
+/* The seconds of a repetition become a sample of each operator. */
+static void take_samples(profile *p)
+{
+    for (int op = 0; op < MIXT_OP_COUNT; op++) {
+        for (int pass = 0; pass < PASSES; pass++) {
+            add_sample(&p->samples[op][pass], p->seconds[op][pass]);
+            p->seconds[op][pass] = 0;
+        }
+    }
+}
+
+static void sum_profile(const profile *p, mixt_bench_row *row)
+{
+    for (int op = 0; op < MIXT_OP_COUNT; op++) {
+        for (int pass = 0; pass < PASSES; pass++) {
+            row->flops += p->flops[op][pass];
+            row->bytes += p->bytes[op][pass];
+        }
+    }
+}
+
+/* A row for each operator that took time; directions[pass] says of what. */
+static mixt_status operator_rows(bench *b, const char *const directions[PASSES], double tokens,
+                                 const profile *p)
+{
+    mixt_status status = MIXT_OK;
+    for (int op = 0; op < MIXT_OP_COUNT; op++) {
+        for (int pass = 0; pass < PASSES && status == MIXT_OK; pass++) {
+            if (p->samples[op][pass].sum > 0) {
+                mixt_bench_row row = {.name = mixt_operator_row((mixt_op)op)->name,
+                                      .direction = directions[pass],
+                                      .tokens = tokens,
+                                      .flops = p->flops[op][pass],
+                                      .bytes = p->bytes[op][pass]};
+                status = add_row(b, &row, &p->samples[op][pass]);
+            }
+        }
+    }
+    return status;
 }
 
 /* Uniform random tokens from a fixed seed. */
@@ -59,15 +119,6 @@ static void random_tokens(int32_t *tokens, size_t count, int vocab_size)
 
 /* ------------------------------------------------------------------------------------------ */
 /* Training                                                                                   */
-
-#define PASSES 3 /* forward, recompute, backward */
-
-/* The records of a training plan and of the optimizer's, summed over layers. */
-typedef struct profile {
-    double seconds[MIXT_OP_COUNT][PASSES]; /* of one repetition */
-    sample samples[MIXT_OP_COUNT][PASSES];
-    double flops[MIXT_OP_COUNT][PASSES], bytes[MIXT_OP_COUNT][PASSES];
-} profile;
 
 static void stage_random(mixt_trainer *trainer)
 {
@@ -89,26 +140,6 @@ static mixt_status run_step(mixt_trainer *trainer, mixt_error *error)
     mixt_step_sums sums = {.targets = trainer->rows};
     mixt_status status = mixt_trainer_gradients(trainer, &sums, error);
     return status == MIXT_OK ? mixt_optimizer_step(trainer, 0.0, 1.0, error) : status;
-}
-
-static void gather(mixt_instance *instance, profile *p)
-{
-    const mixt_plan *plan = mixt_instance_plan(instance);
-    for (int r = 0; r < plan->record_count; r++) {
-        const mixt_record *record = &plan->records[r];
-        p->seconds[record->op][record->pass] += mixt_instance_seconds(instance, r);
-    }
-}
-
-/* The seconds of a repetition become a sample of each operator. */
-static void take_samples(profile *p)
-{
-    for (int op = 0; op < MIXT_OP_COUNT; op++) {
-        for (int pass = 0; pass < PASSES; pass++) {
-            add_sample(&p->samples[op][pass], p->seconds[op][pass]);
-            p->seconds[op][pass] = 0;
-        }
-    }
 }
 
 /* Costs of records [from, to) for `tokens` active tokens. */
@@ -133,27 +164,9 @@ static void sum_step_costs(const mixt_trainer *trainer, profile *p)
     sum_costs(update, 1, MIXT_TRAIN_BLOCKS, update->record_count, p);
 }
 
-static mixt_status operator_rows(bench *b, const mixt_trainer *trainer, const profile *p)
-{
-    static const char *const directions[PASSES] = {"forward", "recompute", "backward"};
-    mixt_status status = MIXT_OK;
-    for (int op = 0; op < MIXT_OP_COUNT; op++) {
-        for (int pass = 0; pass < PASSES && status == MIXT_OK; pass++) {
-            if (p->samples[op][pass].sum > 0) {
-                mixt_bench_row row = {.name = mixt_operator_row((mixt_op)op)->name,
-                                      .direction = directions[pass],
-                                      .tokens = (double)trainer->rows,
-                                      .flops = p->flops[op][pass],
-                                      .bytes = p->bytes[op][pass]};
-                status = add_row(b, &row, &p->samples[op][pass]);
-            }
-        }
-    }
-    return status;
-}
-
 static mixt_status bench_steps(bench *b, mixt_trainer *trainer, profile *p)
 {
+    static const char *const directions[PASSES] = {"forward", "recompute", "backward"};
     sample whole = {0};
     stage_random(trainer);
     sum_step_costs(trainer, p);
@@ -167,12 +180,7 @@ static mixt_status bench_steps(bench *b, mixt_trainer *trainer, profile *p)
         return status;
     }
     mixt_bench_row row = {.name = "train step", .direction = "", .tokens = (double)trainer->rows};
-    for (int op = 0; op < MIXT_OP_COUNT; op++) {
-        for (int pass = 0; pass < PASSES; pass++) {
-            row.flops += p->flops[op][pass];
-            row.bytes += p->bytes[op][pass];
-        }
-    }
+    sum_profile(p, &row);
     status = add_row(b, &row, &whole);
     if (status == MIXT_OK && b->options->operators) {
         mixt_instance *update = mixt_optimizer_instance(trainer);
@@ -186,7 +194,7 @@ static mixt_status bench_steps(bench *b, mixt_trainer *trainer, profile *p)
             gather(update, p);
             take_samples(p);
         }
-        status = status == MIXT_OK ? operator_rows(b, trainer, p) : status;
+        status = status == MIXT_OK ? operator_rows(b, directions, row.tokens, p) : status;
     }
     return status;
 }
@@ -237,8 +245,8 @@ static double *stored_value_bytes(const mixt_model *model)
     return bytes;
 }
 
-/* Cost of `tokens` tokens through a generation plan, behind `behind` others on average. */
-static mixt_status generation_cost(bench *b, int tokens, int behind, double *flops, double *bytes)
+/* Adds `times` the cost of `tokens` tokens through a generation plan, behind `behind` others. */
+static mixt_status add_generation_cost(bench *b, int tokens, int behind, double times, profile *p)
 {
     mixt_graph_options options = {.phase = MIXT_PHASE_GENERATE,
                                   .capacity = tokens,
@@ -249,12 +257,12 @@ static mixt_status generation_cost(bench *b, int tokens, int behind, double *flo
     double *stored = stored_value_bytes(b->model);
     mixt_status status = stored == NULL ? mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory")
                                         : mixt_graph_create(b->model, &options, &graph, b->error);
-    *flops = *bytes = 0;
     for (int r = 0; status == MIXT_OK && r < graph->plan->record_count; r++) {
-        double record_flops, record_bytes;
-        mixt_plan_cost(graph->plan, r, tokens, stored, &record_flops, &record_bytes);
-        *flops += record_flops;
-        *bytes += record_bytes;
+        double flops, bytes;
+        mixt_op op = graph->plan->records[r].op;
+        mixt_plan_cost(graph->plan, r, tokens, stored, &flops, &bytes);
+        p->flops[op][0] += times * flops;
+        p->bytes[op][0] += times * bytes;
     }
     free(stored);
     mixt_graph_free(status == MIXT_OK ? graph : NULL);
@@ -294,20 +302,41 @@ static mixt_status feed(bench *b, mixt_session *session, const int32_t *tokens, 
     return status;
 }
 
-static mixt_status feeding_cost(bench *b, const feeding *f, mixt_bench_row *row)
+static mixt_status feeding_cost(bench *b, const feeding *f, profile *p)
 {
     mixt_status status = MIXT_OK;
     if (f->prompt > 0) {
-        status = generation_cost(b, f->prompt, f->depth, &row->flops, &row->bytes);
+        status = add_generation_cost(b, f->prompt, f->depth, 1, p);
     }
     if (f->generate > 0 && status == MIXT_OK) {
-        double flops, bytes;
         int behind = f->depth + f->prompt + (f->generate - 1) / 2;
-        status = generation_cost(b, 1, behind, &flops, &bytes);
-        row->flops += flops * f->generate;
-        row->bytes += bytes * f->generate;
+        status = add_generation_cost(b, 1, behind, f->generate, p);
     }
     return status;
+}
+
+/* The rows of the operators of a feeding, in repetitions of their own: a clock around each record
+ * takes time too. */
+static mixt_status profile_feeding(bench *b, mixt_session *session, const int32_t *tokens,
+                                   const feeding *f, const char *name, profile *p)
+{
+    const mixt_engine *engine = session->engine;
+    mixt_instance *instances[] = {engine->many.instance, engine->few.instance};
+    for (int i = 0; i < 2; i++) {
+        MIXT_TRY(instances[i] == NULL ? MIXT_OK : mixt_instance_profile(instances[i], b->error));
+    }
+    for (int i = 0; i < b->options->repetitions; i++) {
+        mixt_session_truncate(session, (size_t)f->depth);
+        MIXT_TRY(feed(b, session, tokens, f));
+        for (int j = 0; j < 2; j++) {
+            if (instances[j] != NULL) {
+                gather(instances[j], p);
+            }
+        }
+        take_samples(p);
+    }
+    const char *const directions[PASSES] = {name};
+    return operator_rows(b, directions, f->prompt + f->generate, p);
 }
 
 /* The row of one feeding, repeated in a session that keeps what stands before it. */
@@ -328,11 +357,21 @@ static mixt_status bench_feeding(bench *b, mixt_session *session, const int32_t 
             add_sample(&s, mixt_train_time() - begin);
         }
     }
-    mixt_bench_row row = {.name = name, .direction = "", .tokens = f->prompt + f->generate};
+    profile *p = calloc(1, sizeof *p);
     if (status == MIXT_OK) {
-        status = feeding_cost(b, f, &row);
+        status = p == NULL ? mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory")
+                           : feeding_cost(b, f, p);
     }
-    return status == MIXT_OK ? add_row(b, &row, &s) : status;
+    if (status == MIXT_OK) {
+        mixt_bench_row row = {.name = name, .direction = "", .tokens = f->prompt + f->generate};
+        sum_profile(p, &row);
+        status = add_row(b, &row, &s);
+    }
+    if (status == MIXT_OK && b->options->operators) {
+        status = profile_feeding(b, session, tokens, f, name, p);
+    }
+    free(p);
+    return status;
 }
 
 static mixt_status bench_generation(bench *b)
@@ -374,16 +413,19 @@ static mixt_status bench_generation(bench *b)
 /* The rows with their names behind them in one block, so that the caller frees both at once. */
 static mixt_status hand_over(const bench *b, mixt_bench_row **rows)
 {
-    size_t bytes = b->count * sizeof **rows;
-    *rows = malloc(bytes + b->count * NAME_BYTES + 1);
+    size_t bytes = b->count * sizeof **rows, name_bytes = b->count * sizeof *b->names;
+    *rows = malloc(bytes + name_bytes + 1);
     if (*rows == NULL) {
         return mixt_fail(b->error, MIXT_ERROR_MEMORY, "bench: no memory");
     }
-    char *names = (char *)*rows + bytes;
+    char(*names)[2][NAME_BYTES] = (void *)((char *)*rows + bytes);
+    if (b->count > 0) {
+        memcpy(names, b->names, name_bytes);
+    }
     for (size_t i = 0; i < b->count; i++) {
         (*rows)[i] = b->rows[i];
-        (*rows)[i].name = names + i * NAME_BYTES;
-        memcpy(names + i * NAME_BYTES, b->names[i], NAME_BYTES);
+        (*rows)[i].name = names[i][0];
+        (*rows)[i].direction = names[i][1];
     }
     return MIXT_OK;
 }
@@ -404,7 +446,7 @@ mixt_status mixt_bench_run(mixt_context *context, mixt_model *model,
     }
     bench b = {.context = context, .model = model, .options = options, .error = error};
     mixt_status status = MIXT_OK;
-    if (options->train || options->operators) {
+    if (options->train) {
         status = bench_training(&b);
     }
     if (status == MIXT_OK && (options->prompt > 0 || options->generate > 0)) {

@@ -3,6 +3,7 @@
  * is saved. */
 #include <stdlib.h>
 
+#include "core/memory_limit.h"
 #include "model/parameters.h"
 #include "train/trainer.h"
 
@@ -64,6 +65,23 @@ static void lay_out(mixt_trainer *trainer, mixt_train_block block)
     trainer->blocks.values[block] = used > 0 ? used : MIXT_ALIGNMENT / sizeof(float);
 }
 
+/* Pages are given when they are first written to, so what does not fit would end the process in the
+ * middle of a step. */
+static mixt_status check_room(const mixt_trainer *trainer, size_t bytes, mixt_error *error)
+{
+    const char *limit;
+    const uint64_t activations = trainer->graph->plan->memory_size;
+    const uint64_t available = mixt_memory_available(&limit);
+    if (bytes + activations <= available) {
+        return MIXT_OK;
+    }
+    return mixt_fail(error, MIXT_ERROR_MEMORY,
+                     "training: %.1f GB of gradients and moments and %.1f GB of activations do not "
+                     "fit the %.1f GB of memory that are free (%s)",
+                     1e-9 * (double)bytes, 1e-9 * (double)activations, 1e-9 * (double)available,
+                     limit);
+}
+
 mixt_status mixt_train_blocks_create(mixt_trainer *trainer, mixt_error *error)
 {
     const mixt_backend *backend = mixt_device_backend(&trainer->context->device, sizeof(float));
@@ -82,6 +100,7 @@ mixt_status mixt_train_blocks_create(mixt_trainer *trainer, mixt_error *error)
         }
         bytes += i == MIXT_TRAIN_WEIGHTS ? 0 : blocks->values[i] * sizeof(float);
     }
+    MIXT_TRY(check_room(trainer, bytes, error));
     for (int i = 0; i < MIXT_TRAIN_BLOCKS; i++) {
         if (i != MIXT_TRAIN_WEIGHTS &&
             mixt_device_memory_create(backend, blocks->values[i] * sizeof(float),

@@ -24,7 +24,7 @@ my %law = (
     train     => ['core', 'ops', 'router', 'plan', 'formats', 'model', 'backend', 'corpus', 'dist'],
     eval      => ['core', 'ops', 'router', 'plan', 'model', 'backend', 'corpus', 'dist'],
     probe     => ['core', 'formats', 'ops', 'router', 'plan', 'model', 'backend', 'corpus', 'eval', 'atlas'],
-    bench     => ['core', 'ops', 'plan', 'model', 'backend', 'train', 'dist'],
+    bench     => ['core', 'ops', 'plan', 'model', 'backend', 'infer', 'train', 'dist'],
     atlas     => ['core', 'formats', 'router', 'store'],
     study     => ['core', 'ops', 'router', 'plan', 'backend'],
 );
