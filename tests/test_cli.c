@@ -844,6 +844,14 @@ static void test_bench(void **state)
     mixt("bench", "-m", model, "-p", "16", "-n", "0", "-r", "1", "-o", "csv", "-t", "1", NULL);
     assert_done();
     assert_memory_equal(last.out, "model,params,", 13);
+    mixt("bench", "-m", model, "-p", "0", "-n", "4", "-r", "2", "-t", "1", "--operators", NULL);
+    assert_done();
+    assert_has(last.out, "| experts                  | tg4 ");
+    assert_null(strstr(last.out, "backward")); /* which --train has */
+    mixt("bench", "--train", "--no-limits", "-b", "65536", "--window", "4096", "-c", "4096",
+         "--layers", "2", "--hidden-size", "256", "--heads", "2", NULL);
+    assert_int_equal(last.status, 1);
+    assert_has(last.err, "GB of activations do not fit the ");
 }
 
 /* ---- streams and signals */

@@ -857,13 +857,21 @@ static void bench_rows_are_there(void **state)
     const char *const wanted[] = {"train step", "experts", "attention", "adamw", "pp16", "tg4"};
     for (size_t w = 0; w < sizeof wanted / sizeof *wanted; w++) {
         int found = 0;
+        double flops = 0; /* of its operators */
         for (size_t i = 0; i < count; i++) {
             found += strcmp(rows[i].name, wanted[w]) == 0;
+            flops += strcmp(rows[i].direction, wanted[w]) == 0 ? rows[i].flops : 0;
             assert_true(rows[i].seconds > 0);
             assert_true(rows[i].tokens > 0);
             assert_true(rows[i].bytes > 0);
         }
-        assert_int_equal(found, w == 1 || w == 2 ? 2 : 1); /* forward and backward */
+        assert_int_equal(found, w == 1 || w == 2 ? 4 : 1); /* forward, backward, pp16, tg4 */
+        for (size_t i = 0; i < count && flops > 0; i++) {
+            if (strcmp(rows[i].name, wanted[w]) == 0) {
+                assert_true(fabs(flops - rows[i].flops) <= 1e-9 * flops);
+            }
+        }
+        assert_true(flops > 0 || w < 4);
     }
     assert_memory_equal(before, setup.model->weights, bytes); /* the weights stay */
     free(rows);
