@@ -27,6 +27,12 @@ static void multiply(const mixt_call *call, int64_t n, real *raw)
 {
     int64_t d = call->in_shape[ROUTE_WEIGHT].size[1];
     assert(n <= call->in_shape[ROUTE_WEIGHT].size[0]);
+    const mixt_matrix rows = {.type = MIXT_TYPE_F32,
+                              .n = n,
+                              .k = d,
+                              .data = call->in[ROUTE_WEIGHT],
+                              .row_bytes = (size_t)d * sizeof(float)};
+    const bool few = sizeof(real) == sizeof(float) && call->tokens <= MIXT_STREAM_TOKENS;
     mixt_gemm product = {
         .m = call->tokens,
         .n = n,
@@ -37,6 +43,7 @@ static void multiply(const mixt_call *call, int64_t n, real *raw)
         .b = call->in[ROUTE_WEIGHT],
         .b_row = 1,
         .b_column = d,
+        .matrix = few ? &rows : NULL, /* read where they lie, nothing is packed */
         .c = raw,
         .c_row = n,
         .exact = true,
