@@ -23,12 +23,21 @@
         v_store(to, accumulate ? v_add(v_load(to, columns), sum) : sum, columns);                  \
     }
 
+/* Both ends of a row of C, which may lie across two lines: its stores would else wait for memory,
+ * as a tile of few k has little to do meanwhile. */
+#define PREFETCH_ROW(i)                                                                            \
+    if (rows > i) {                                                                                \
+        __builtin_prefetch(c + i * c_stride, 1);                                                   \
+        __builtin_prefetch(c + i * c_stride + TILE_COLUMNS - 1, 1);                                \
+    }
+
 /* kernel_tile with a constant number of rows. */
 static inline __attribute__((always_inline)) void tile_body(const int rows, int64_t cells,
                                                             const float *a, const float *b,
                                                             float *c, int64_t c_stride, int columns,
                                                             bool accumulate)
 {
+    EACH_ROW(PREFETCH_ROW)
     EACH_ROW(DECLARE_ROW)
     for (int64_t cell = 0; cell < cells; cell++) {
         LOAD_CELL
@@ -60,13 +69,27 @@ static void kernel_tile(int64_t cells, const float *a, const float *b, float *c,
     tiles[rows - 1](cells, a, b, c, c_stride, columns, accumulate);
 }
 
-static inline void copy_columns(int64_t k, const int columns, const float *x, int64_t x_k,
-                                float *panel, int panel_width)
+/* Rows that copies take at once: all panels take their part of them while they are in the first
+ * cache, and the next ones are fetched, because strides defeat the hardware's prefetcher. */
+#define COPY_ROWS 8
+#define COPY_AHEAD 16 /* rows from what is fetched to what is copied */
+
+/* Whole panels of `width` columns that lie side by side. */
+static inline __attribute__((always_inline)) void
+copy_panels(int64_t k, int64_t panels, const float *x, int64_t x_k, float *panel, const int width)
 {
-    for (int64_t p = 0; p < k; p++) {
-        memcpy(panel, x, (size_t)columns * sizeof *x);
-        x += x_k;
-        panel += panel_width;
+    for (int64_t begin = 0; begin < k; begin += COPY_ROWS) {
+        int64_t end = begin + COPY_ROWS < k ? begin + COPY_ROWS : k;
+        for (int64_t i = 0; i < panels; i++) {
+            const float *from = x + begin * x_k + i * width;
+            float *to = panel + (i * k + begin) * width;
+            for (int64_t p = begin; p < end; p++) {
+                __builtin_prefetch(from + COPY_AHEAD * x_k);
+                memcpy(to, from, (size_t)width * sizeof *to);
+                from += x_k;
+                to += width;
+            }
+        }
     }
 }
 
@@ -91,18 +114,11 @@ static inline __attribute__((always_inline)) void transpose_columns(int64_t k, c
     }
 }
 
-/* One panel: whole pieces of 16, 6, 4 and 2 columns, the rest one by one. */
+/* One panel: pieces of 4 and 2 columns whose k lies side by side, the rest one by one. */
 static void pack_panel(int64_t k, int width, const float *x, int64_t x_k, int64_t x_width,
                        float *panel, int panel_width)
 {
     int lane = 0;
-    if (x_width == 1 && width == TILE_COLUMNS) {
-        copy_columns(k, TILE_COLUMNS, x, x_k, panel, panel_width);
-        lane = width;
-    } else if (x_width == 1 && width == TILE_ROWS) {
-        copy_columns(k, TILE_ROWS, x, x_k, panel, panel_width);
-        lane = width;
-    }
     for (; x_width != 1 && lane + 4 <= width; lane += 4) {
         transpose_columns(k, 4, x + lane * x_width, x_width, panel + lane, panel_width);
     }
@@ -119,7 +135,17 @@ static void pack_panel(int64_t k, int width, const float *x, int64_t x_k, int64_
 static void kernel_pack(int64_t k, int64_t width, const float *x, int64_t x_k, int64_t x_width,
                         float *panels, int panel_width)
 {
-    for (; width > 0; width -= panel_width) {
+    int64_t whole = x_width != 1 ? 0 : width / panel_width;
+    if (whole > 0 && panel_width == TILE_COLUMNS) {
+        copy_panels(k, whole, x, x_k, panels, TILE_COLUMNS);
+    } else if (whole > 0 && panel_width == TILE_ROWS) {
+        copy_panels(k, whole, x, x_k, panels, TILE_ROWS);
+    } else {
+        whole = 0;
+    }
+    x += whole * panel_width;
+    panels += whole * panel_width * k;
+    for (width -= whole * panel_width; width > 0; width -= panel_width) {
         pack_panel(k, width < panel_width ? (int)width : panel_width, x, x_k, x_width, panels,
                    panel_width);
         x += panel_width * x_width;
