@@ -30,6 +30,12 @@
 #define ITEMS_PER_THREAD 24
 /* Fewest multiply-adds that are worth an item of their own (about 15 us). */
 #define ITEM_WORK_MIN 1000000
+/* Fewest rows and panels of an item where rows of A lie side by side, as of a weight's gradient:
+ * its k is long, so that B's panels come from the last cache and are to meet many rows, and A is
+ * read across several cache lines, and not too often. */
+#define SIDE_ROWS 48
+#define SIDE_PANELS 8
+#define SIDE_ITEMS_PER_THREAD 5
 /* Panels that one item of the first loop packs. */
 #define PACK_GROUP 4
 
@@ -288,8 +294,9 @@ static double segment_work(const segment *part)
 }
 
 /* Cuts a segment into about work / item_work items: by rows, so that no A is packed twice, and
- * what rows cannot give by panels. */
-static void split_segment(segment *part, double item_work)
+ * what rows cannot give by panels. Where rows of A lie side by side larger items are wanted, up to
+ * a work of side_work. */
+static void split_segment(segment *part, double item_work, double side_work)
 {
     int64_t panels = part->panel_end - part->panel_begin;
     double part_work = segment_work(part);
@@ -298,9 +305,16 @@ static void split_segment(segment *part, double item_work)
     }
     int64_t wanted = (int64_t)(part_work / item_work) + 1;
     bool local = part->panels == NULL && part->product->packed == NULL;
-    part->row_parts = local ? 1 : mixt_least(mixt_divide_up(part->row_tiles, 2), wanted);
+    bool side = part->product->a_row == 1 && part->product->a_column != 1;
+    int64_t tiles = side ? mixt_divide_up(SIDE_ROWS, part->kernels->tile_rows) : 2;
+    part->row_parts = local ? 1 : mixt_least(mixt_divide_up(part->row_tiles, tiles), wanted);
+    int64_t most = panels;
+    if (side) { /* unless threads would be left without items */
+        int64_t needed = mixt_divide_up((int64_t)(part_work / side_work) + 1, part->row_parts);
+        most = mixt_least(panels, mixt_most(mixt_divide_up(panels, SIDE_PANELS), needed));
+    }
     part->panel_parts =
-        part->chain != NULL ? 1 : mixt_least(panels, mixt_divide_up(wanted, part->row_parts));
+        part->chain != NULL ? 1 : mixt_least(most, mixt_divide_up(wanted, part->row_parts));
 }
 
 static void run_batch(batch *work)
@@ -309,11 +323,12 @@ static void run_batch(batch *work)
         return;
     }
     double item_work = work->work / (work->compute->threads * ITEMS_PER_THREAD);
+    double side_work = work->work / (work->compute->threads * SIDE_ITEMS_PER_THREAD);
     item_work = item_work < ITEM_WORK_MIN ? ITEM_WORK_MIN : item_work;
     work->pack_items = work->items = 0;
     for (int i = 0; i < work->count; i++) {
         segment *part = &work->segments[i];
-        split_segment(part, item_work);
+        split_segment(part, item_work, side_work);
         part->first_pack = work->pack_items;
         part->first_item = work->items;
         work->pack_items += part->panels == NULL
