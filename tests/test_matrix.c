@@ -393,6 +393,23 @@ static void check_single(const mixt_compute *scalar, const mixt_compute *compute
     }
 }
 
+/* Every number of tokens that meet rows without a panel, and more: rows that are a group, a few
+ * more, or fewer, with gaps between them. */
+static void check_few(const mixt_compute *scalar, const mixt_compute *compute, const char *way)
+{
+    static const int64_t columns[] = {5, 8, 16, 19, 37};
+    for (int type = 0; type < MIXT_TYPE_COUNT; type++) {
+        for (int64_t m = 2; m <= 18; m += guard_sample(1, 3)) {
+            uint64_t seed = (uint64_t)(type * 100 + m);
+            int64_t k = depth_of((mixt_type)type, (int)(seed % 5));
+            mixt_matrix matrix = place_rows((mixt_type)type, columns[seed % 5], k, seed % 3, seed);
+            mixt_gemm_f32 g = place(&matrix, m, seed % 8 == 0 ? DATA_SPECIAL : DATA_PLAIN, seed);
+            g.accumulate = seed % 3 == 0;
+            check_same_as_scalar(scalar, compute, g, way);
+        }
+    }
+}
+
 static void check_tier(mixt_compute *compute, const char *way)
 {
     static const int64_t rows[] = {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 70};
@@ -421,6 +438,7 @@ static void check_tier(mixt_compute *compute, const char *way)
     }
     assert_true(cases > before + 500);
     check_single(scalar, compute, way);
+    check_few(scalar, compute, way);
     mixt_compute_free(scalar);
     mixt_compute_free(compute);
 }

@@ -239,7 +239,7 @@ static void multiply_with_tiles(const mixt_matrix_task *task)
         return;
     }
     AMX_CONFIGURE(matrix_of_type[type].cells == 8 ? &eight : &four);
-    kernel_multiply(task);
+    multiply_panels(task);
     AMX_RELEASE();
 }
 

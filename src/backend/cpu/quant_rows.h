@@ -679,6 +679,8 @@ static void multiply_rows(const mixt_matrix_task *task)
     }
 }
 
+#include "backend/cpu/quant_few.h"
+
 static void kernel_multiply(const mixt_matrix_task *task)
 {
     const mixt_type type = task->matrix->type;
@@ -686,6 +688,8 @@ static void kernel_multiply(const mixt_matrix_task *task)
     if (task->tokens == 1 && rows_of_type[type] != NULL &&
         (!spread || task->matrix->k <= SPREAD_MOST)) {
         multiply_rows(task);
+    } else if (is_few(task)) {
+        multiply_few(task);
     } else {
         multiply_panels(task);
     }
