@@ -98,10 +98,12 @@ static void fill_block(mixt_type type, unsigned char *block, uint64_t seed)
     }
     uint64_t kind = guard_random(seed, 1001) % 16;
     for (int i = 0; i < info->bytes; i++) {
-        block[i] = (unsigned char)(kind == 0   ? 0xFFU
-                                   : kind == 1 ? 0
-                                   : kind == 2 ? 0x80U
-                                               : guard_random(seed, (uint64_t)i));
+        bool scales = i > info->bytes * 10 / 11; /* of Q6_K: its least weights */
+        block[i] = (unsigned char)(kind == 0              ? 0xFFU
+                                   : kind == 1            ? 0
+                                   : kind == 2            ? 0x80U
+                                   : kind == 3 && !scales ? 0
+                                                          : guard_random(seed, (uint64_t)i));
     }
     int d, m;
     halves_of(type, &d, &m);
@@ -177,6 +179,9 @@ static float data_value(int kind, uint64_t seed, uint64_t index)
     }
     if (kind == DATA_SPECIAL && index / 256 % 5 == 2) { /* halfway cases and equal sizes */
         return (float)((int)(bits % 255) - 127) * 0.5F;
+    }
+    if (kind == DATA_SPECIAL && index / 256 % 5 == 3) { /* as large as rounded ones can be */
+        return guard_random(seed ^ 98, index / 256) % 2 == 0 ? 1.0F : -1.0F;
     }
     float x = guard_uniform(seed, index);
     return x * x * x * 4;

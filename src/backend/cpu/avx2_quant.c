@@ -6,8 +6,10 @@
 #include "backend/cpu/x86_quads.h"
 
 #define QUANT_LANES 8
-#define QUANT_PANELS 1
+#define QUANT_PANELS 2
 #define QUANT_TOKENS 4
+/* Eight sums of products fit the registers, but not eight totals beside them. */
+#define QUANT_SPILLS
 
 typedef __m256i vi;
 typedef __m256 vf;
@@ -33,6 +35,7 @@ typedef struct source {
 #define vi_sll32(x, n) _mm256_slli_epi32(x, n)
 #define vi_sra32(x, n) _mm256_srai_epi32(x, n)
 #define vi_sra16(x, n) _mm256_srai_epi16(x, n)
+#define vi_sll16(x, n) _mm256_slli_epi16(x, n)
 #define vi_sub8(a, b) _mm256_sub_epi8(a, b)
 #define vi_sub16(a, b) _mm256_sub_epi16(a, b)
 #define vi_sub32(a, b) _mm256_sub_epi32(a, b)
@@ -120,6 +123,49 @@ static inline void quantise_group(const float *x, int count, int8_t *q, float *d
     }
 }
 
+/* Of four times 32 values: in each dword the sums of the first two and of the last two of every
+ * four, over 16 values. */
+static inline __m256i sums_of_128(const int8_t *q)
+{
+    __m256i sums[4];
+    for (int i = 0; i < 4; i++) {
+        __m256i bytes = _mm256_load_si256((const __m256i *)(const void *)(q + 32 * i));
+        __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+        pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0x4E));
+        sums[i] = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0xB1));
+    }
+    __m256i even = _mm256_blend_epi32(sums[0], sums[1], 0x22);
+    __m256i odd = _mm256_blend_epi32(sums[2], sums[3], 0x88);
+    __m256i all = _mm256_blend_epi32(even, odd, 0xCC); /* dword p of half l is group 2 p + l */
+    return _mm256_permutevar8x32_epi32(all, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+/* mixt_q8_finish. */
+static inline void finish_record(mixt_q8_kind kind, mixt_q8 *to)
+{
+    const __m256i one = _mm256_set1_epi16(1), zero = _mm256_setzero_si256();
+    __m256i low = sums_of_128(to->q), high = sums_of_128(to->q + 128);
+    __m256i *starts = (__m256i *)(void *)to->starts;
+    _mm256_store_si256(starts, _mm256_sub_epi16(zero, vi_sll16(low, Q6_SHIFT)));
+    _mm256_store_si256(starts + 1, _mm256_sub_epi16(zero, vi_sll16(high, Q6_SHIFT)));
+    __m256i sums = _mm256_packs_epi32(vi_madd(low, one), vi_madd(high, one));
+    sums = _mm256_permute4x64_epi64(sums, 0xD8);
+    _mm256_store_si256((__m256i *)(void *)to->sums, sums);
+    __m256i totals = vi_madd(sums, one);
+    _mm256_storeu_si256((__m256i *)(void *)to->totals, totals);
+    _mm_store_si128(
+        (__m128i *)(void *)to->block_sums,
+        _mm_packs_epi32(_mm256_castsi256_si128(totals), _mm256_extracti128_si256(totals, 1)));
+    if (kind.wide) {
+        int16_t *wide = ((mixt_q8_wide *)to)->q;
+        for (int j = 0; j < MIXT_STEP; j += 16) {
+            __m128i bytes = _mm_load_si128((const __m128i *)(const void *)(to->q + j));
+            _mm256_store_si256((__m256i *)(void *)(wide + j), _mm256_cvtepi8_epi16(bytes));
+        }
+    }
+}
+
+#define Q8_FINISH finish_record
 #include "backend/cpu/quantise_groups.h"
 
 #define FILL mixt_fill_avx2_matrix

@@ -25,13 +25,13 @@ quantise_vectors(const float *x, const int vectors, int8_t *q, float *d)
     }
 }
 
-/* Sums over 4 values of 64, then over 16 in every dword of a quarter. */
+/* Of 64 values: in every dword of a quarter the sums of the first two and of the last two of every
+ * four, over 16 values. */
 static inline __m512i sums_of_64(const int8_t *q)
 {
     __m512i pairs = _mm512_maddubs_epi16(_mm512_set1_epi8(1), _mm512_load_si512(q));
-    __m512i sums = _mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
-    sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
-    return _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
+    pairs = _mm512_add_epi16(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_BADC));
+    return _mm512_add_epi16(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
 }
 
 static inline void put_q8_sums(mixt_q8 *to)
@@ -43,6 +43,9 @@ static inline void put_q8_sums(mixt_q8 *to)
     sums = _mm512_mask_mov_epi32(sums, 0x8888, sums_of_64(to->q + 192));
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     sums = _mm512_permutexvar_epi32(order, sums);
+    _mm512_store_si512(to->starts,
+                       _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_slli_epi16(sums, Q6_SHIFT)));
+    sums = _mm512_madd_epi16(sums, _mm512_set1_epi16(1));
     _mm256_store_si256((__m256i *)(void *)to->sums, _mm512_cvtepi32_epi16(sums));
     sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
     sums = _mm512_maskz_compress_epi32(0x5555, sums);

@@ -29,6 +29,13 @@ typedef struct panel {
     vf d[MIXT_STEP_BLOCKS], m[MIXT_STEP_BLOCKS]; /* of blocks of 32, or of 256 in [0] */
 } panel;
 
+/* Sums of a group of Q6_K in 16 bits: a weight of 6 bits is 32 more than it stands for, so that it
+ * has no sign, and so sums may leave 16 bits on the way; less 32 times the sums of the activations
+ * they fit (8 x 32 x 127), and modulo 2^16 it does not matter when those are taken away. */
+#if !defined QUANT_DOTS && !defined QUANT_HALVES
+#define QUANT_WRAPS
+#endif
+
 /* Sums of products of bytes on their way to 32 bits, the first and the next ones, times a scale
  * (SCALE_OF_BYTE) or not. */
 #ifdef QUANT_DOTS
@@ -281,9 +288,11 @@ static void unpack_q6_k(source *from, panel *to)
         to->scales[4 * i + 1] = SCALE_OF_SIGNED_BYTE(x, 1);
         to->scales[4 * i + 2] = SCALE_OF_SIGNED_BYTE(x, 2);
         to->scales[4 * i + 3] = SCALE_OF_SIGNED_BYTE(x, 3);
+#ifndef QUANT_WRAPS
         /* scale << 8, down to scale * 32, negated */
         to->pairs[2 * i] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 0, NONE, 1), 3));
         to->pairs[2 * i + 1] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 2, NONE, 3), 3));
+#endif
     }
     for (int i = 0; i < 4; i++) { /* 16 bytes of the upper bits: 64 values */
         vi first[4], second[4], high[4], *cells = to->cells + i / 2 * 32 + i % 2 * 4;

@@ -8,6 +8,9 @@
 
 #include "ops/quantised.h"
 
+/* Weights of Q6_K are 2^5 less than their bits (mixt_q8's starts). */
+#define Q6_SHIFT 5
+
 /* Groups whose largest value is smaller are zeros: 127 / largest stays finite, d is normal. */
 #define MIXT_Q8_LEAST 0x1p-100F
 #define MIXT_Q8_LARGEST FLT_MAX

@@ -13,6 +13,7 @@ typedef struct tile_kind {
     int offset; /* taken from each weight. K types: their pairs are -offset times scales */
     int minima; /* pairs of minima: 8 (sums over 16), 4 (sums over 32); blocks of 32: 1 */
     bool plain; /* all scales of a block of 256 are 1 */
+    bool wraps; /* sums of a group start from `starts`, modulo 2^16; no offset */
 } tile_kind;
 
 typedef struct tile {
@@ -36,6 +37,12 @@ typedef struct tile {
 #define PIN(x) (void)0
 #else
 #define PIN(x) __asm__("" : "+v"(x))
+#endif
+/* Keeps a total in memory, where it costs less than moving others out of its way. */
+#ifdef QUANT_SPILLS
+#define SPILL(x) __asm__("" : "+m"(x))
+#else
+#define SPILL(x) (void)0
 #endif
 #ifdef QUANT_HALVES
 #define DEPTH(kind) (kind).group
@@ -102,10 +109,16 @@ INLINE void add_group(const tile *at, int cell, const vi *scales, const tile_kin
             EACH(t, tokens)
             {
                 vi q = vi_broadcast32(record_of(at, t)->q + 4 * c);
+#ifdef QUANT_WRAPS
+                if (i == 0 && kind.wraps) {
+                    vi start = vi_broadcast32(record_of(at, t)->starts + 2 * (c / 4));
+                    EACH(r, QUANT_PANELS) part[t][r] = start;
+                }
+#endif
                 EACH(r, QUANT_PANELS)
                 {
                     vi w = at->panels[r].cells[c];
-                    part[t][r] = i == 0 ? vb_first(w, q) : vb_next(part[t][r], w, q);
+                    part[t][r] = i == 0 && !kind.wraps ? vb_first(w, q) : vb_next(part[t][r], w, q);
                     PIN(part[t][r]);
                 }
             }
@@ -113,8 +126,11 @@ INLINE void add_group(const tile *at, int cell, const vi *scales, const tile_kin
         EACH(t, tokens)
         {
             EACH(r, QUANT_PANELS)
-            total[t][r] = scales == NULL ? vb_added(total[t][r], part[t][r])
-                                         : vb_scaled(total[t][r], part[t][r], scales[r]);
+            {
+                total[t][r] = scales == NULL ? vb_added(total[t][r], part[t][r])
+                                             : vb_scaled(total[t][r], part[t][r], scales[r]);
+                SPILL(total[t][r]);
+            }
         }
     }
 #endif
@@ -369,22 +385,30 @@ _Static_assert(QUANT_TOKENS == 4 || QUANT_TOKENS == 6, "tokens of a tile");
         }                                                                                          \
     }
 
-TILE_FUNCTION(tiles_q2_k, tile_256(&at, ((tile_kind){4, 4, 0, 8, false}), tokens))
-TILE_FUNCTION(tiles_q3_k, tile_256(&at, ((tile_kind){4, 4, 4, 0, false}), tokens))
-TILE_FUNCTION(tiles_q4_k, tile_256(&at, ((tile_kind){8, 8, 0, 4, false}), tokens))
-TILE_FUNCTION(tiles_q5_k, tile_256(&at, ((tile_kind){8, 4, 0, 4, false}), tokens))
-TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 2, 32, 0, false}), tokens))
-TILE_FUNCTION(tiles_q4_0, tile_32(&at, ((tile_kind){8, 8, 8, 0, false}), tokens))
-TILE_FUNCTION(tiles_q4_1, tile_32(&at, ((tile_kind){8, 8, 0, 1, false}), tokens))
-TILE_FUNCTION(tiles_q5_0, tile_32(&at, ((tile_kind){8, 4, 16, 0, false}), tokens))
-TILE_FUNCTION(tiles_q5_1, tile_32(&at, ((tile_kind){8, 4, 0, 1, false}), tokens))
-TILE_FUNCTION(tiles_mxfp4, tile_32(&at, ((tile_kind){8, 4, 12, 0, false}), tokens))
+TILE_FUNCTION(tiles_q2_k, tile_256(&at, ((tile_kind){4, 4, 0, 8, false, false}), tokens))
+TILE_FUNCTION(tiles_q3_k, tile_256(&at, ((tile_kind){4, 4, 4, 0, false, false}), tokens))
+TILE_FUNCTION(tiles_q4_k, tile_256(&at, ((tile_kind){8, 8, 0, 4, false, false}), tokens))
+TILE_FUNCTION(tiles_q5_k, tile_256(&at, ((tile_kind){8, 4, 0, 4, false, false}), tokens))
+#ifdef QUANT_WRAPS
+TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 4, 0, 0, false, true}), tokens))
+#else
+TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 2, 32, 0, false, false}), tokens))
+#endif
+TILE_FUNCTION(tiles_q4_0, tile_32(&at, ((tile_kind){8, 8, 8, 0, false, false}), tokens))
+TILE_FUNCTION(tiles_q4_1, tile_32(&at, ((tile_kind){8, 8, 0, 1, false, false}), tokens))
+TILE_FUNCTION(tiles_q5_0, tile_32(&at, ((tile_kind){8, 4, 16, 0, false, false}), tokens))
+TILE_FUNCTION(tiles_q5_1, tile_32(&at, ((tile_kind){8, 4, 0, 1, false, false}), tokens))
+TILE_FUNCTION(tiles_mxfp4, tile_32(&at, ((tile_kind){8, 4, 12, 0, false, false}), tokens))
 TILE_FUNCTION(tiles_16, tile_16(&at, tokens))
 #ifdef QUANT_DOTS
-TILE_FUNCTION(tiles_signed_32, tile_32(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false}), tokens))
-TILE_FUNCTION(tiles_signed_256, tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false}), tokens))
-TILE_FUNCTION(tiles_multiples_16, tile_256(&at, ((tile_kind){4, 4, BYTE_BIAS, 0, false}), tokens))
-TILE_FUNCTION(tiles_multiples_256, tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, true}), tokens))
+TILE_FUNCTION(tiles_signed_32,
+              tile_32(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false, false}), tokens))
+TILE_FUNCTION(tiles_signed_256,
+              tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false, false}), tokens))
+TILE_FUNCTION(tiles_multiples_16,
+              tile_256(&at, ((tile_kind){4, 4, BYTE_BIAS, 0, false, false}), tokens))
+TILE_FUNCTION(tiles_multiples_256,
+              tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, true, false}), tokens))
 #define tiles_iq4_xs tiles_signed_256
 #define tiles_multiples_32 tiles_signed_256
 #else

@@ -2,6 +2,10 @@
  * defined quantise_group(x, count, q, d) before. */
 #include <assert.h>
 
+#ifndef Q8_FINISH /* else a tier's own */
+#define Q8_FINISH mixt_q8_finish
+#endif
+
 static void kernel_quantise(const float *x, int count, mixt_q8_kind kind, mixt_q8 *to)
 {
     int group = kind.by_32 ? 32 : MIXT_STEP;
@@ -12,5 +16,5 @@ static void kernel_quantise(const float *x, int count, mixt_q8_kind kind, mixt_q
     for (int j = 0; j < count; j += group) {
         quantise_group(x + j, group, to->q + j, &to->d[j / group]);
     }
-    mixt_q8_finish(kind, to);
+    Q8_FINISH(kind, to);
 }
