@@ -22,6 +22,7 @@ typedef struct shape {
     int layers, hidden, heads, kv_heads, head_dim, vocab, context;
     int experts, chosen, ffn, shared, dense_layers, dense_ffn;
     float theta, epsilon;
+    int latent, position, value; /* multi-head latent attention: of the cached row, of v's heads */
     qk_norm qk;
     bool qkv_bias, shared_gate, tied, post_norms;
 } shape;
@@ -38,6 +39,27 @@ static const shape shapes[] = {
     {"deepseek", "deepseek", 28, 2048, 16, 16, 128, 102400, 4096, .experts = 64, .chosen = 6,
      .ffn = 1408, .shared = 2816, .dense_layers = 1, .dense_ffn = 10944, .theta = 1e4F,
      .epsilon = 1e-6F},
+    /* DeepSeek-V2-Lite, without YaRN */
+    {"deepseek2",
+     "deepseek2",
+     27,
+     2048,
+     16,
+     1,
+     192,
+     102400,
+     32768,
+     .experts = 64,
+     .chosen = 6,
+     .ffn = 1408,
+     .shared = 2816,
+     .dense_layers = 1,
+     .dense_ffn = 10944,
+     .theta = 1e4F,
+     .epsilon = 1e-6F,
+     .latent = 512,
+     .position = 64,
+     .value = 128},
     {"mixtral", "llama", 8, 4096, 32, 8, 128, 32000, 32768, .experts = 8, .chosen = 2, .ffn = 14336,
      .theta = 1e6F, .epsilon = 1e-5F},
     {"skywork", "skywork", 52, 4608, 36, 36, 128, 65532, 8192, .experts = 16, .chosen = 2,
@@ -112,16 +134,32 @@ static void add(plan *p, const char *name, mixt_place place, int rank, const int
 #define STACK(name, place, ...) add(p, name, MIXT_PLACE_##place, 3, (int64_t[]){__VA_ARGS__})
 #define VECTOR(name, n) add(p, name, MIXT_PLACE_OTHER, 1, (int64_t[]){n})
 
+static void plan_latent(plan *p)
+{
+    const shape *s = p->s;
+    int64_t d = s->hidden, heads = s->heads;
+    MATRIX("attn_q.weight", OTHER, d, heads * s->head_dim);
+    MATRIX("attn_kv_a_mqa.weight", OTHER, d, s->latent + s->position);
+    VECTOR("attn_kv_a_norm.weight", s->latent);
+    STACK("attn_k_b.weight", OTHER, s->head_dim - s->position, s->latent, heads);
+    STACK("attn_v_b.weight", OTHER, s->latent, s->value, heads);
+    MATRIX("attn_output.weight", ATTENTION_OUTPUT, heads * s->value, d);
+}
+
 static void plan_layer(plan *p)
 {
     const shape *s = p->s;
     int64_t d = s->hidden, q = (int64_t)s->heads * s->head_dim;
     int64_t kv = (int64_t)s->kv_heads * s->head_dim;
     VECTOR("attn_norm.weight", d);
-    MATRIX("attn_q.weight", OTHER, d, q);
-    MATRIX("attn_k.weight", KEY, d, kv);
-    MATRIX("attn_v.weight", VALUE, d, kv);
-    MATRIX("attn_output.weight", ATTENTION_OUTPUT, q, d);
+    if (s->latent > 0) {
+        plan_latent(p);
+    } else {
+        MATRIX("attn_q.weight", OTHER, d, q);
+        MATRIX("attn_k.weight", KEY, d, kv);
+        MATRIX("attn_v.weight", VALUE, d, kv);
+        MATRIX("attn_output.weight", ATTENTION_OUTPUT, q, d);
+    }
     VECTOR("ffn_norm.weight", d);
     if (s->qk != QK_NONE) {
         VECTOR("attn_q_norm.weight", s->qk == QK_HEAD ? s->head_dim : q);
@@ -192,7 +230,7 @@ static mixt_status key_f32(mixt_gguf_writer *w, const shape *s, const char *key,
 
 static mixt_status write_keys(mixt_gguf_writer *w, const shape *s, mixt_error *error)
 {
-    bool lead = strcmp(s->arch, "deepseek") == 0;
+    bool lead = s->dense_layers > 0, latent = s->latent > 0;
     MIXT_TRY(mixt_gguf_writer_string(w, "general.architecture", s->arch, error));
     MIXT_TRY(mixt_gguf_writer_string(w, "general.name", s->name, error));
     MIXT_TRY(key_u32(w, s, "block_count", s->layers, error));
@@ -205,9 +243,16 @@ static mixt_status write_keys(mixt_gguf_writer *w, const shape *s, mixt_error *e
     MIXT_TRY(key_u32(w, s, "attention.head_count_kv", s->kv_heads, error));
     MIXT_TRY(key_f32(w, s, "attention.layer_norm_rms_epsilon", s->epsilon, error));
     MIXT_TRY(key_f32(w, s, "rope.freq_base", s->theta, error));
-    MIXT_TRY(key_u32(w, s, "rope.dimension_count", s->head_dim, error));
-    MIXT_TRY(key_u32(w, s, "attention.key_length", s->head_dim, error));
-    MIXT_TRY(key_u32(w, s, "attention.value_length", s->head_dim, error));
+    MIXT_TRY(key_u32(w, s, "rope.dimension_count", latent ? s->position : s->head_dim, error));
+    int key = latent ? s->latent + s->position : s->head_dim; /* of the absorbed form */
+    MIXT_TRY(key_u32(w, s, "attention.key_length", key, error));
+    MIXT_TRY(key_u32(w, s, "attention.value_length", latent ? s->latent : key, error));
+    if (latent) {
+        MIXT_TRY(key_u32(w, s, "attention.key_length_mla", s->head_dim, error));
+        MIXT_TRY(key_u32(w, s, "attention.value_length_mla", s->value, error));
+        MIXT_TRY(key_u32(w, s, "attention.kv_lora_rank", s->latent, error));
+        MIXT_TRY(key_u32(w, s, "expert_gating_func", 1, error)); /* softmax */
+    }
     MIXT_TRY(key_u32(w, s, "vocab_size", s->vocab, error));
     MIXT_TRY(key_u32(w, s, "expert_count", s->experts, error));
     MIXT_TRY(key_u32(w, s, "expert_used_count", s->chosen, error));
@@ -358,8 +403,8 @@ int main(int argc, char **argv)
         }
     }
     if (p.s == NULL || (p.mix = mixt_mix_by_name(argv[2])) == NULL) {
-        fprintf(stderr, "usage: real_shapes [--sparse] olmoe|qwen2moe|qwen3moe|deepseek|mixtral|"
-                        "skywork|grok MIX FILE [LAYERS [CONTEXT]]\n");
+        fprintf(stderr, "usage: real_shapes [--sparse] olmoe|qwen2moe|qwen3moe|deepseek|"
+                        "deepseek2|mixtral|skywork|grok MIX FILE [LAYERS [CONTEXT]]\n");
         return 2;
     }
     p.list = calloc((size_t)p.s->layers * 20 + 3, sizeof *p.list);

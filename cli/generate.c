@@ -73,8 +73,15 @@ static void text_finish(text_stream *out)
 #define PIECE_SECONDS 1.0
 enum { PIECE_LEAST = 32, PIECE_MOST = 512 };
 
-/* A row's bits are the same however a text is cut, but for RoPE that depends on the length of what
- * is fed (mixt_session_feed). */
+/* A row's bits are the same however a text is cut, but for latent attention whose form is chosen
+ * by what is fed at once: then pieces must not depend on how fast they are. */
+static size_t first_piece(const mixt_model_options *model, const mixt_session_options *session)
+{
+    bool chosen = model->attention.latent_size > 0 && session->latent == MIXT_LATENT_AUTO;
+    return chosen ? PIECE_MOST : PIECE_LEAST;
+}
+
+/* And but for RoPE that depends on the length of what is fed (mixt_session_feed). */
 static size_t whole_beyond(const mixt_model_options *options)
 {
     const mixt_rope_options *rope = &options->rope;
@@ -104,7 +111,7 @@ mixt_status generation_begin(cli_resources *resources, const mixt_session_option
     generation->whole_beyond = whole_beyond(&info.options);
     generation->whole_first =
         info.options.router.unit != MIXT_UNIT_TOKEN && info.options.router.segment == 0;
-    generation->piece = PIECE_LEAST;
+    generation->piece = first_piece(&info.options, options);
     mixt_session_routes_shape(generation->session, &generation->moe_layers, &generation->chosen);
     return MIXT_OK;
 }

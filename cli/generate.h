@@ -25,7 +25,8 @@
      .high = 1 << 24,                                                                              \
      .help = "positions of the KV cache; 0: the model's, at most 4096, or what --memory leaves",   \
      .aliases = "ctx-size ctx"},                                                                   \
-        OPTIONS_OF_CACHE(settings, kv, "what the KV cache holds its numbers as")
+        OPTIONS_OF_CACHE(settings, kv, "what the KV cache holds its numbers as"),                  \
+        OPTION_OF_LATENT(settings, session.latent)
 
 /* What happens when the context is full; `settings` holds a shift_settings `shift`. */
 #define OPTIONS_OF_SHIFT(settings)                                                                 \

@@ -24,6 +24,7 @@ typedef struct serve_settings {
     string_list aliases, keys, host_names;
     int port, context_length, parallel, batch, pooling;
     cache_settings cache;
+    int latent; /* mixt_latent */
     int64_t cache_positions, body_bytes, buffer_bytes;
     int connections, header_bytes, queue, choices, timeout, experts_max;
     bool metrics, props, slots, log, share;
@@ -172,6 +173,7 @@ static const cli_option serve_options_table[] = {
          "of the key/value cache for all texts; 0: parallel times context-length, or what --memory "
          "leaves"},
     OPTIONS_OF_CACHE(serve_settings, cache, "type of the cache"),
+    OPTION_OF_LATENT(serve_settings, latent),
     {.name = "pooling",
      .kind = OPTION_CHOICE,
      .offset = AT(pooling),
@@ -411,6 +413,7 @@ static int run_serve(void *user, cli_arguments *arguments)
     if (status == MIXT_OK) {
         fill_options(settings, &texts, &options);
         options.engine.cache_type = type;
+        options.engine.latent = (mixt_latent)settings->latent;
         status = serve(settings, &resources, &texts, &options, &error);
     }
     resources_free(&resources);

@@ -63,6 +63,15 @@ typedef struct cache_settings {
         .help = "of its values, likewise", .aliases = "-ctv", .fallback = "cache-type"             \
     }
 
+/* A row for a mixt_latent `member` of `settings`. */
+#define OPTION_OF_LATENT(settings, member)                                                         \
+    {                                                                                              \
+        .name = "latent", .kind = OPTION_CHOICE, .offset = offsetof(settings, member),             \
+        .choices = "auto absorbed expanded",                                                       \
+        .help = "form of DeepSeek's latent attention; auto: the cheaper one for what is fed at "   \
+                "once; the others have the same bits however it is fed: auto absorbed expanded"    \
+    }
+
 /* What options of the memory that a model may take are refused: the exit status. */
 int refuse_memory(const model_settings *settings, const cli_arguments *arguments);
 /* The one type that was asked for: 0, or the status of what is refused. */

@@ -113,6 +113,16 @@ typedef enum mixt_cache_type {
     MIXT_CACHE_Q8_0, /* 8 bits and a scale for 32 values, of which heads must be multiples */
 } mixt_cache_type;
 
+/* How generation computes multi-head latent attention (DeepSeek-V2, V3). Absorbed: heads read the
+ * cached latents themselves. Expanded: keys and values are made of them first, which is less work
+ * where many rows share them. Both are the same but for rounding (docs/numerics.md). */
+typedef enum mixt_latent {
+    MIXT_LATENT_AUTO,     /* what is fed at once has the form with fewer multiply-adds */
+    MIXT_LATENT_ABSORBED, /* as training and scores have it: the same bits however it is fed */
+    MIXT_LATENT_EXPANDED, /* the same bits however it is fed, but not training's; single tokens are
+                             slow */
+} mixt_latent;
+
 typedef struct mixt_context_options {
     int threads;     /* 0: the cores this process may use */
     const char *cpu; /* NULL (MIXT_CPU, else the best), "scalar", "avx2", "avx512" or "amx", and on
@@ -704,7 +714,8 @@ typedef struct mixt_session_options {
     int context_length; /* positions of its cache; 0: the model's, at most 4096, or what a limit of
                            memory leaves of that (mixt_session_capacity says how many) */
     mixt_cache_type cache_type;
-    uint64_t reserved[8];
+    mixt_latent latent;
+    uint64_t reserved[7];
 } mixt_session_options;
 
 MIXT_API mixt_session_options mixt_session_options_default(void);

@@ -1,5 +1,6 @@
 #include "guard.h"
 #include "model_checks.h"
+#include "ops/latent.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -141,6 +142,59 @@ void test_gradients(mixt_model *model, const char *what)
     mixt_context_free(context);
 }
 
+/* The two forms of latent attention differ by rounding, by a mean of this part of the logits'
+ * range; each by itself has the same bits however it is fed. */
+#define FORMS_DIFFER 1e-5
+
+static mixt_session *session_of(mixt_context *context, const mixt_model *model, mixt_latent latent)
+{
+    mixt_session_options options = mixt_session_options_default();
+    mixt_session *session;
+    mixt_error error = MIXT_ERROR_INIT;
+    options.latent = latent;
+    if (mixt_session_create_with(context, model, &options, &session, &error) != MIXT_OK) {
+        fail_msg("%s", error.message);
+    }
+    return session;
+}
+
+/* A prompt expanded whole, in parts and token by token, and as AUTO has it, against `expected`: the
+ * logits behind TEST_WINDOW tokens in the absorbed form. */
+static void test_forms(mixt_context *context, const mixt_model *model, int32_t *tokens,
+                       const float *expected)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    size_t row = (size_t)model->options.vocab_size;
+    mixt_session *whole = session_of(context, model, MIXT_LATENT_EXPANDED);
+    mixt_session *parts = session_of(context, model, MIXT_LATENT_EXPANDED);
+    mixt_session *automatic = session_of(context, model, MIXT_LATENT_AUTO);
+    assert_int_equal(mixt_session_feed(whole, tokens, TEST_WINDOW, &error), MIXT_OK);
+    assert_int_equal(mixt_session_feed(automatic, tokens, TEST_WINDOW, &error), MIXT_OK);
+    for (int at = 0, count; at < TEST_WINDOW; at += count) {
+        count = at == 0 ? TEST_WINDOW / 2 : 1;
+        assert_int_equal(mixt_session_feed(parts, tokens + at, (size_t)count, &error), MIXT_OK);
+    }
+    const float *expanded = mixt_session_logits(whole);
+    assert_memory_equal(expanded, mixt_session_logits(parts), row * sizeof *expanded);
+    float most = 0;
+    for (size_t i = 0; i < row; i++) {
+        most = fabsf(expected[i]) > most ? fabsf(expected[i]) : most;
+    }
+    assert_true(test_largest_difference(expanded, expected, row) <= FORMS_DIFFER * (double)most);
+    assert_true(test_largest_difference(mixt_session_logits(automatic), expected, row) <=
+                FORMS_DIFFER * (double)most);
+    mixt_latent_sizes sizes;
+    bool two = mixt_model_latent(model, &sizes);
+    bool expands = two && mixt_latent_expands(&sizes, 0, TEST_WINDOW);
+    bool differs = memcmp(expanded, expected, row * sizeof *expanded) != 0;
+    assert_int_equal(differs, two);
+    assert_memory_equal(mixt_session_logits(automatic), expands ? expanded : expected,
+                        row * sizeof *expanded);
+    mixt_session_free(whole);
+    mixt_session_free(parts);
+    mixt_session_free(automatic);
+}
+
 void test_phases(mixt_model *model, double tolerance)
 {
     mixt_context *context = test_context(2, NULL);
@@ -156,11 +210,8 @@ void test_phases(mixt_model *model, double tolerance)
     const float *trained = mixt_instance_view(run.instance, run.graph->logits);
     size_t row = (size_t)model->options.vocab_size;
     mixt_error error = MIXT_ERROR_INIT;
-    mixt_session *one, *many;
-    if (mixt_session_create(context, model, 0, &one, &error) != MIXT_OK ||
-        mixt_session_create(context, model, 0, &many, &error) != MIXT_OK) {
-        fail_msg("%s", error.message);
-    }
+    mixt_session *one = session_of(context, model, MIXT_LATENT_ABSORBED);
+    mixt_session *many = session_of(context, model, MIXT_LATENT_ABSORBED);
     for (int i = 0; i < TEST_WINDOW; i++) {
         assert_int_equal(mixt_session_feed(one, &rows.tokens[i], 1, &error), MIXT_OK);
         mixt_session_truncate(many, 0);
@@ -168,6 +219,9 @@ void test_phases(mixt_model *model, double tolerance)
         const float *expected = trained + (size_t)i * row;
         assert_true(test_largest_difference(mixt_session_logits(one), expected, row) <= tolerance);
         assert_true(test_largest_difference(mixt_session_logits(many), expected, row) <= tolerance);
+    }
+    if (tolerance == 0 && model->options.attention.latent_size > 0) {
+        test_forms(context, model, rows.tokens, mixt_session_logits(many));
     }
     mixt_session_free(one);
     mixt_session_free(many);

@@ -700,6 +700,7 @@ const operator_subject *const operator_subjects[MIXT_OP_COUNT] = {
     [MIXT_OP_cache_round] = &cache_round_subject,
     [MIXT_OP_kv_write] = &kv_write_subject,
     [MIXT_OP_attention] = &attention_subject,
+    [MIXT_OP_latent] = &latent_subject,
     [MIXT_OP_swiglu] = &swiglu_subject,
     [MIXT_OP_add] = &add_subject,
     [MIXT_OP_take] = &take_subject,

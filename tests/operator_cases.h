@@ -53,7 +53,7 @@ extern const operator_subject exchange_subject, arrive_subject, give_back_subjec
     far_experts_subject;
 /* operator_cases_cache.c */
 extern const operator_subject cache_round_subject, kv_write_subject, attention_subject,
-    shift_subject;
+    latent_subject, shift_subject;
 /* operator_cases_pool.c */
 extern const operator_subject pool_subject, jitter_subject;
 

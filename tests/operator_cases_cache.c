@@ -280,6 +280,94 @@ static void attention_naive(const operator_case *c, double *const *out, int32_t 
     }
 }
 
+/* latent: {T, capacity, heads, latent, position, nope, value_dim, keys of the cache, every how many
+ * rows one is another operator's or 0, soft cap or not, sequences whose pages the cache is or 0} */
+
+static const int64_t latent_rows[][CASE_NUMBERS] = {
+    {1, 1, 1, 3, 2, 2, 4, 10, 0, 0},           {9, 12, 3, 10, 4, 6, 8, 70, 0, 0},
+    {70, 70, 2, 33, 4, 5, 9, 1200, 3, 0},      {130, 140, 5, 16, 8, 8, 16, 130, 0, 1},
+    {40, 64, 3, 28, 4, 12, 8, 1024, 4, 0, 12}, {150, 160, 2, 12, 2, 7, 6, 1024, 0, 1, 5},
+    {9, 9, 4, 512, 64, 128, 128, 80, 2, 0},    {3, 3, 2, 520, 4, 8, 8, 64, 0, 0},
+};
+
+static void latent_prepare(operator_case *c)
+{
+    int64_t heads = c->p[2], size = c->p[3], position = c->p[4], nope = c->p[5];
+    c->attributes.heads = (int)heads;
+    c->attributes.head_dim = (int)(nope + position);
+    c->attributes.value_dim = (int)c->p[6];
+    c->attributes.scale = 1 / sqrt((double)(nope + position));
+    c->attributes.soft_cap = c->p[9] != 0 ? 1.5 : 0;
+    c->request.in[LATENT_Q] = by_token(c, 1, heads * (nope + position));
+    c->request.in[LATENT_CACHE] = fixed(c->p[7], size + position);
+    c->request.in[LATENT_K_UP] = mixt_shape_static(3, heads, size, nope);
+    c->request.in[LATENT_V_UP] = mixt_shape_static(3, heads, c->p[6], size);
+    c->request.in[LATENT_FIRST] = c->request.in[LATENT_LAST] =
+        mixt_shape_integers(by_token(c, 1, 0));
+    c->request.in[LATENT_OTHERS] = by_token(c, 1, heads * c->p[6]);
+    if (c->p[10] > 0) {
+        case_prepare_pages(c, (case_pages){c->p[10], LATENT_PAGES, LATENT_CACHE});
+    }
+    c->functional = SLOT(LATENT_Y);
+}
+
+static void latent_fill(operator_case *c)
+{
+    int32_t *first = c->integer[LATENT_FIRST], *last = c->integer[LATENT_LAST];
+    if (c->p[10] > 0) {
+        case_fill_pages(c, (case_pages){c->p[10], LATENT_PAGES, LATENT_CACHE}, last);
+    }
+    for (int64_t t = 0; t < c->tokens; t++) {
+        last[t] = c->p[10] > 0 ? last[t] : (int32_t)(c->p[7] - c->tokens + t);
+        first[t] = c->p[8] > 0 && t % c->p[8] == 0 ? last[t] + 1 : 0;
+    }
+}
+
+/* A key's values of a head, [nope + position], or its value. */
+static void latent_expand(const operator_case *c, int64_t head, const double *cell, double *k,
+                          double *v)
+{
+    int64_t size = c->p[3], nope = c->p[5], values = c->p[6];
+    const double *k_up = c->value[LATENT_K_UP] + head * size * nope;
+    const double *v_up = c->value[LATENT_V_UP] + head * size * values;
+    for (int64_t j = 0; j < nope; j++) {
+        k[j] = 0;
+        for (int64_t i = 0; i < size; i++) {
+            k[j] += cell[i] * k_up[i * nope + j];
+        }
+    }
+    for (int64_t j = 0; j < c->p[4]; j++) {
+        k[nope + j] = cell[size + j];
+    }
+    for (int64_t j = 0; j < values; j++) {
+        v[j] = case_product(cell, v_up + j * size, size);
+    }
+}
+
+static void latent_naive(const operator_case *c, double *const *out, int32_t *const *integer_out)
+{
+    (void)integer_out;
+    int64_t heads = c->p[2], n = c->p[4] + c->p[5], values = c->p[6];
+    for (int64_t i = 0; i < c->tokens * heads; i++) {
+        int64_t t = i / heads, head = i % heads;
+        int32_t first = c->integer[LATENT_FIRST][t], last = c->integer[LATENT_LAST][t];
+        double *y = out[LATENT_Y] + i * values, sum = 0, k[256], v[256];
+        for (int64_t p = first; p <= last; p++) {
+            int64_t row = case_row(c, LATENT_PAGES, t, p);
+            latent_expand(c, head, c->value[LATENT_CACHE] + row * (c->p[3] + c->p[4]), k, v);
+            double score = c->attributes.scale * case_product(c->value[LATENT_Q] + i * n, k, n);
+            score = c->p[9] != 0 ? 1.5 * tanh(score / 1.5) : score;
+            sum += exp(score);
+            for (int64_t j = 0; j < values; j++) {
+                y[j] += exp(score) * v[j];
+            }
+        }
+        for (int64_t j = 0; j < values; j++) {
+            y[j] = first <= last ? y[j] / sum : c->value[LATENT_OTHERS][i * values + j];
+        }
+    }
+}
+
 /* shift: {T, capacity, d, window or 0, rows of the cache, sequences whose pages it is or 0} */
 
 static const int64_t shift_rows[][CASE_NUMBERS] = {{1, 1, 3, 1, 0},       {96, 128, 5, 32, 0},
@@ -350,3 +438,7 @@ const operator_subject attention_subject = {
     MIXT_OP_attention,     TABLE(attention),     2e-5,
     attention_prepare,     attention_fill,       attention_naive,
     SLOT(ATTENTION_PAGES), SLOT(ATTENTION_SINKS)};
+
+const operator_subject latent_subject = {
+    MIXT_OP_latent, TABLE(latent),      2e-5, latent_prepare, latent_fill,
+    latent_naive,   SLOT(LATENT_PAGES), 0};

@@ -106,7 +106,7 @@ static void expect(same_bits *bits, mixt_context *context, const mixt_model *mod
     r->weights = calloc(SAME_TEXT * choices + 1, sizeof *r->weights);
     r->margins = calloc(SAME_TEXT * (size_t)bits->moe_layers + 1, sizeof *r->margins);
     assert_true(r->logits != NULL && r->ids != NULL && r->weights != NULL && r->margins != NULL);
-    mixt_session_options options = {.cache_type = bits->cache_type};
+    mixt_session_options options = {.cache_type = bits->cache_type, .latent = bits->latent};
     require(mixt_session_create_with(context, model, &options, &session, &error), bits->name,
             &error);
     for (int from = 0, i = 0; i < SAME_TEXT; i++) {
@@ -138,7 +138,8 @@ void same_bits_prepare(same_bits *bits, mixt_model *(*make)(const void *), const
     const mixt_model_options *o = &bits->model->options;
     bits->vocab_size = o->vocab_size;
     bits->moe_layers = mixt_model_moe_layers(bits->model);
-    bits->by_feed = mixt_rope_by_length(o, o->context_length);
+    bits->by_feed = mixt_rope_by_length(o, o->context_length) ||
+                    (o->attention.latent_size > 0 && bits->latent == MIXT_LATENT_AUTO);
     if (o->experts > 0 && o->router.unit == MIXT_UNIT_SEQUENCE) {
         bits->first = 20;
     }
@@ -407,6 +408,7 @@ static void run(const same_bits *bits, mixt_context *context, uint64_t seed)
     o.logits_rows = below(&s, 2) == 0 ? 0 : 1 + below(&s, o.batch_tokens);
     o.no_sharing = below(&s, 3) == 0;
     o.cache_type = bits->cache_type;
+    o.latent = bits->latent;
     o.experts_per_token_max = bits->moe_layers > 0 ? 3 : 0;
     o.step_tokens = below(&s, 2) == 0 ? 0 : o.batch_tokens + below(&s, 4 * o.batch_tokens);
     if (mixt_engine_create(context, bits->model, &o, &s.engine, &error) != MIXT_OK) {

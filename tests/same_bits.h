@@ -26,6 +26,7 @@ typedef struct same_bits {
     const char *name;
     mixt_model *model;
     mixt_cache_type cache_type;
+    mixt_latent latent;
     int vocab_size, moe_layers;
     bool by_feed; /* what is remembered depends on what is fed at once */
     int first;    /* of a text, fed at once; the rest token by token unless by_feed */
@@ -35,7 +36,8 @@ typedef struct same_bits {
     int request_count;
 } same_bits;
 
-/* Fills what is empty but for the name and the cache's type. make: the same new model at each call.
+/* Fills what is empty but for the name, the cache's type and the form of latent attention. make:
+ * the same new model at each call.
  */
 void same_bits_prepare(same_bits *bits, mixt_model *(*make)(const void *), const void *user);
 void same_bits_free(same_bits *bits);

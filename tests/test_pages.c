@@ -442,6 +442,7 @@ typedef struct runner {
     mixt_batch batch;
     int length[SEQUENCES];
     int next_page;
+    bool expanded; /* latent attention */
 } runner;
 
 static void bind(runner *r, mixt_error *error)
@@ -526,6 +527,7 @@ static void step(runner *r, const mixt_model *model, int forward)
             }
             mixt_batch_place(batch, batch->rows, token_at(model, sequence, position), sequence,
                              position);
+            batch->expanded[batch->rows] = r->expanded;
             batch->take[sequence] = (int32_t)batch->rows;
         }
     }
@@ -546,18 +548,21 @@ static void feed_alone(const mixt_model *model, mixt_session *session, int seque
 }
 
 /* Every sequence of the plan beside the others and alone in a session. */
-static void check_model(mixt_context *context, const mixt_model *model, mixt_cache_type type)
+static void check_form(mixt_context *context, const mixt_model *model, mixt_cache_type type,
+                       mixt_latent latent)
 {
     size_t vocab = (size_t)model->options.vocab_size;
     float *logits = calloc(SEQUENCES * vocab, sizeof *logits);
     mixt_session *sessions[SEQUENCES];
-    mixt_session_options options = {.context_length = POSITIONS, .cache_type = type};
+    mixt_session_options options = {
+        .context_length = POSITIONS, .cache_type = type, .latent = latent};
     mixt_error error = MIXT_ERROR_INIT;
     for (int i = 0; i < SEQUENCES; i++) {
         require(mixt_session_create_with(context, model, &options, &sessions[i], &error), &error);
     }
     runner r;
     open_runner(context, model, types[type], &r);
+    r.expanded = latent == MIXT_LATENT_EXPANDED;
     for (int forward = 0; forward < FORWARDS; forward++) {
         step(&r, model, forward);
         mixt_instance_read(r.instance, r.graph->logits, 0, logits,
@@ -575,6 +580,14 @@ static void check_model(mixt_context *context, const mixt_model *model, mixt_cac
         mixt_session_free(sessions[i]);
     }
     free(logits);
+}
+
+static void check_model(mixt_context *context, const mixt_model *model, mixt_cache_type type)
+{
+    check_form(context, model, type, MIXT_LATENT_ABSORBED);
+    if (model->options.attention.latent_size > 0) {
+        check_form(context, model, type, MIXT_LATENT_EXPANDED);
+    }
 }
 
 /* What is scored for a type of cache has the bits of sessions with such a cache. */

@@ -38,7 +38,10 @@ typedef struct mixt_engine_options {
                                   before the next one does: its experts are read once for a step.
                                   While others generate, at most two batches; fewer, where there is
                                   no memory. The same bits in any case */
-    uint64_t reserved[15];
+    mixt_latent latent; /* AUTO: by what one call of mixt_sequence_feed is given and what stands
+                           before it, so that a result depends on neither batch_tokens nor other
+                           sequences; pages are shared where their rows had the same form */
+    uint64_t reserved[14];
 } mixt_engine_options;
 
 /* 8 sequences, 512 rows of a forward, MIXT_CACHE_F32, sharing. */

@@ -102,6 +102,8 @@ static mixt_status fill_options(mixt_engine *engine, mixt_error *error)
     MIXT_TRY(check_range(engine, "number of rows of a step", o->step_tokens, 0, BATCH_MOST, error));
     MIXT_TRY(check_range(engine, "cache type", (int64_t)o->cache_type, MIXT_CACHE_F32,
                          MIXT_CACHE_Q8_0, error));
+    MIXT_TRY(check_range(engine, "form of latent attention", (int64_t)o->latent, MIXT_LATENT_AUTO,
+                         MIXT_LATENT_EXPANDED, error));
     for (int layer = 0; layer < model->layers; layer++) {
         size_t chosen = (size_t)mixt_model_router(engine->model, layer)->chosen;
         engine->chosen = chosen > engine->chosen ? chosen : engine->chosen;
@@ -164,6 +166,7 @@ static mixt_status create_graph(const mixt_engine *engine, int64_t tokens, mixt_
         .routers = engine->moe_layers > 0 ? engine->routers : NULL,
         .chosen = o->experts_per_token_max,
         .rope_rows = engine->rope_by_length ? o->step_tokens : 0,
+        .absorbed = o->latent == MIXT_LATENT_ABSORBED,
     };
     return mixt_graph_create(engine->model, &options, graph, error);
 }
@@ -252,6 +255,8 @@ static mixt_status settle(mixt_engine *engine, mixt_error *error)
     engine->whole_first =
         engine->moe_layers > 0 && router->unit != MIXT_UNIT_TOKEN && router->segment == 0;
     fill_step(engine);
+    engine->forms =
+        engine->options.latent != MIXT_LATENT_ABSORBED && mixt_model_latent(model, &engine->latent);
     engine->sharing =
         !engine->options.no_sharing && !engine->rope_by_length && !engine->whole_first;
     return MIXT_OK;

@@ -10,6 +10,7 @@
 #include "model/routing.h"
 #include "model/stored.h"
 #include "model/weights.h"
+#include "ops/latent.h"
 
 /* A plan of the model, ready to run. */
 typedef struct mixt_runner {
@@ -57,6 +58,8 @@ struct mixt_engine {
     mixt_device_memory rope;  /* by position, or by row of the step */
     bool rope_by_length;      /* rows of the table depend on how long the sequence is */
     bool whole_first;         /* the router decides once for what is fed first */
+    bool forms;               /* latent attention may be expanded */
+    mixt_latent_sizes latent;
     bool sharing;
     mixt_batch batch;
     mixt_page_pool *pool;
@@ -88,8 +91,9 @@ struct mixt_sequence {
     mixt_variant *variant;
     int32_t *tokens; /* [length] */
     int32_t *ends;   /* with rope_by_length: how long the sequence was when each had been fed */
+    bool *expanded;  /* [length] with forms: which one each was fed to have */
     int32_t *pages;  /* [page_count], room for those of `length` */
-    size_t token_capacity, end_capacity, page_capacity;
+    size_t token_capacity, end_capacity, form_capacity, page_capacity;
     size_t length;
     size_t first_feed;       /* tokens of the first feed, where the router decides once for them */
     size_t done;             /* tokens whose results were handed out */
@@ -121,6 +125,9 @@ int64_t mixt_engine_make_sweep(mixt_engine *engine, int64_t rows);
 bool mixt_sequence_is_fresh(const mixt_sequence *sequence);
 /* Whether something of it is to be computed. */
 bool mixt_sequence_has_work(const mixt_sequence *sequence);
+/* Tokens of page `page` as the pool compares them: ~id where latent attention was expanded, which
+ * makes other states of them. `room`: [64]. */
+const int32_t *mixt_sequence_page_tokens(const mixt_sequence *sequence, size_t page, int32_t *room);
 /* To the end of the line: it came now. */
 void mixt_sequence_queue(mixt_sequence *sequence);
 /* Gives back its pages from `first` on. */

@@ -62,7 +62,11 @@ static void find_pages(mixt_sequence *s)
         uint64_t before = s->page_count == 0
                               ? MIXT_PAGE_BEGINNING(s->variant->number)
                               : mixt_page_serial(engine->pool, s->pages[s->page_count - 1]);
-        int32_t page = before == 0 ? -1 : mixt_page_find(engine->pool, before, s->tokens + s->held);
+        int32_t room[MIXT_ATTENTION_BLOCK], page = -1;
+        if (before != 0) {
+            page = mixt_page_find(engine->pool, before,
+                                  mixt_sequence_page_tokens(s, s->page_count, room));
+        }
         if (page < 0) {
             return;
         }

@@ -35,6 +35,16 @@ bool mixt_sequence_has_work(const mixt_sequence *s)
     return s->error.status == MIXT_OK && s->length > s->done;
 }
 
+const int32_t *mixt_sequence_page_tokens(const mixt_sequence *s, size_t page, int32_t *room)
+{
+    size_t first = page * MIXT_ATTENTION_BLOCK;
+    for (size_t i = 0; i < MIXT_ATTENTION_BLOCK && s->engine->forms; i++) {
+        int32_t token = s->tokens[first + i];
+        room[i] = s->expanded[first + i] ? ~token : token;
+    }
+    return s->engine->forms ? room : s->tokens + first;
+}
+
 void mixt_sequence_give_back(mixt_sequence *s, size_t first)
 {
     while (s->page_count > first) {
@@ -126,6 +136,7 @@ static void release(mixt_sequence *s)
 {
     free(s->tokens);
     free(s->ends);
+    free(s->expanded);
     free(s->pages);
     free(s->logits);
     free(s);
@@ -207,21 +218,33 @@ static mixt_status check_feed(const mixt_sequence *s, const int32_t *tokens, siz
     return MIXT_OK;
 }
 
+/* The form of latent attention of tokens that are fed at once. */
+static bool is_expanded(const mixt_sequence *s, size_t count)
+{
+    return s->engine->options.latent == MIXT_LATENT_EXPANDED ||
+           mixt_latent_expands(&s->engine->latent, (int64_t)s->length, (int64_t)count);
+}
+
 mixt_status mixt_sequence_feed(mixt_sequence *s, const int32_t *tokens, size_t count,
                                mixt_error *error)
 {
     MIXT_TRY(check_feed(s, tokens, count, error));
     size_t length = s->length + count;
     size_t pages = (length + MIXT_ATTENTION_BLOCK - 1) / MIXT_ATTENTION_BLOCK;
-    bool by_length = s->engine->rope_by_length;
+    bool by_length = s->engine->rope_by_length, forms = s->engine->forms;
     if (!mixt_grow(&s->tokens, &s->token_capacity, length, sizeof *s->tokens) ||
         !mixt_grow(&s->pages, &s->page_capacity, pages, sizeof *s->pages) ||
-        (by_length && !mixt_grow(&s->ends, &s->end_capacity, length, sizeof *s->ends))) {
+        (by_length && !mixt_grow(&s->ends, &s->end_capacity, length, sizeof *s->ends)) ||
+        (forms && !mixt_grow(&s->expanded, &s->form_capacity, length, sizeof *s->expanded))) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "sequence: no memory");
     }
     memcpy(s->tokens + s->length, tokens, count * sizeof *tokens);
     for (size_t i = s->length; i < length && by_length; i++) {
         s->ends[i] = (int32_t)length;
+    }
+    bool expanded = forms && is_expanded(s, count);
+    for (size_t i = s->length; i < length && forms; i++) {
+        s->expanded[i] = expanded;
     }
     s->first_feed = s->length == 0 ? count : s->first_feed;
     if (!s->admitted && !mixt_sequence_has_work(s)) {

@@ -53,6 +53,7 @@ mixt_status mixt_session_create_with(mixt_context *context, const mixt_model *mo
                                  .batch_tokens = PREFILL_MOST,
                                  .logits_rows = 1,
                                  .cache_type = chosen.cache_type,
+                                 .latent = chosen.latent,
                                  .no_sharing = true};
     mixt_session *session = calloc(1, sizeof *session);
     if (session == NULL) {

@@ -101,6 +101,7 @@ static void fill_batch(mixt_engine *engine, step_block *b)
         for (int64_t i = 0; i < part.count; i++) {
             int64_t position = (int64_t)s->held + part.from + i;
             mixt_batch_place(batch, part.row + i, s->tokens[position], p, position);
+            batch->expanded[part.row + i] = engine->forms && s->expanded[position];
             if (engine->rope_by_length) {
                 batch->positions[part.row + i] = (int32_t)(b->row + part.row + i);
             }
@@ -289,8 +290,10 @@ static void publish(mixt_sequence *s, size_t from)
     const size_t block = MIXT_ATTENTION_BLOCK;
     uint64_t before = from < block ? MIXT_PAGE_BEGINNING(s->variant->number)
                                    : mixt_page_serial(engine->pool, s->pages[from / block - 1]);
+    int32_t room[MIXT_ATTENTION_BLOCK];
     for (size_t p = from / block; p < s->held / block && before != 0; p++) {
-        s->pages[p] = mixt_page_publish(engine->pool, s->pages[p], before, s->tokens + p * block);
+        s->pages[p] = mixt_page_publish(engine->pool, s->pages[p], before,
+                                        mixt_sequence_page_tokens(s, p, room));
         before = mixt_page_serial(engine->pool, s->pages[p]);
     }
 }

@@ -5,7 +5,7 @@
 
 #include "ops/pages.h"
 
-#define ARRAYS 9 /* by row */
+#define ARRAYS 12 /* by row */
 
 static mixt_status create(int64_t capacity, int64_t takes, int64_t pages, mixt_batch *batch,
                           mixt_error *error)
@@ -27,6 +27,9 @@ static mixt_status create(int64_t capacity, int64_t takes, int64_t pages, mixt_b
                           .slots = all + 6 * capacity,
                           .sequence = all + 7 * capacity,
                           .variant = all + 8 * capacity,
+                          .expanded = all + 9 * capacity,
+                          .absorbed_first = all + 10 * capacity,
+                          .expanded_first = all + 11 * capacity,
                           .takes = takes,
                           .take = all + ARRAYS * capacity,
                           .pages = all + ARRAYS * capacity + takes};
@@ -59,6 +62,7 @@ void mixt_batch_place(mixt_batch *batch, int64_t row, int32_t token, int64_t seq
     batch->tokens[row] = token;
     batch->sequence[row] = (int32_t)sequence;
     batch->first[row] = 0;
+    batch->expanded[row] = 0;
     batch->positions[row] = batch->last[row] = (int32_t)position;
     batch->slots[row] =
         (int32_t)mixt_cache_row(batch->pages, batch->pages_per_sequence, sequence, position);
@@ -99,6 +103,17 @@ static void fill_windowed(mixt_batch *batch, int window)
     }
 }
 
+/* The first key of each row in the form of latent attention that it has; in the other it sees
+ * nothing. */
+static void fill_forms(mixt_batch *batch)
+{
+    for (int64_t i = 0; i < batch->rows; i++) {
+        int32_t none = batch->last[i] + 1;
+        batch->absorbed_first[i] = batch->expanded[i] != 0 ? none : batch->first[i];
+        batch->expanded_first[i] = batch->expanded[i] != 0 ? batch->first[i] : none;
+    }
+}
+
 void mixt_batch_write(mixt_batch *batch, const mixt_graph *graph, mixt_instance *instance)
 {
     assert(batch->rows > 0 && batch->rows <= batch->capacity);
@@ -106,21 +121,26 @@ void mixt_batch_write(mixt_batch *batch, const mixt_graph *graph, mixt_instance 
     if (graph->first_windowed != MIXT_NO_VALUE) {
         fill_windowed(batch, graph->model->options.attention.window);
     }
+    if (graph->first_expanded != MIXT_NO_VALUE) {
+        fill_forms(batch);
+    }
     const struct {
         mixt_value_id value;
         const int32_t *from;
-    } arrays[ARRAYS] = {
+    } arrays[] = {
         {graph->tokens, batch->tokens},
         {graph->positions, batch->positions},
         {graph->first, batch->first},
         {graph->last, batch->last},
         {graph->first_windowed, batch->windowed},
+        {graph->first_absorbed, batch->absorbed_first},
+        {graph->first_expanded, batch->expanded_first},
         {graph->targets, batch->targets},
         {graph->slots, batch->slots},
         {graph->sequence, batch->sequence},
         {graph->variant == graph->sequence ? MIXT_NO_VALUE : graph->variant, batch->variant},
     };
-    for (int i = 0; i < ARRAYS; i++) {
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
         mixt_instance_write(instance, arrays[i].value, arrays[i].from,
                             (size_t)batch->rows * sizeof(int32_t));
     }

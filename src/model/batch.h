@@ -17,7 +17,9 @@ typedef struct mixt_batch {
     int32_t *targets;   /* the next token, -1: none (train, score) */
     int32_t *slots;     /* cache row that keys and values are written to (generate) */
     int32_t *sequence;  /* line of `pages` (generate) */
-    int32_t *variant;   /* which of the graph's routers decides (score) */
+    int32_t *expanded;  /* 1: latent attention in its expanded form; 0: absorbed (generate) */
+    int32_t *absorbed_first, *expanded_first; /* `first` of rows in either; made likewise */
+    int32_t *variant;                         /* which of the graph's routers decides (score) */
     int64_t sequences, pages_per_sequence;
     int32_t *pages; /* [sequences, pages_per_sequence] of the cache; -1: none (generate) */
     int64_t takes;  /* rows whose logits are wanted, at least 1 (generate) */
@@ -31,7 +33,8 @@ mixt_status mixt_batch_create(int64_t capacity, int64_t takes, mixt_batch *batch
 mixt_status mixt_batch_create_paged(const mixt_graph *graph, mixt_batch *batch, mixt_error *error);
 void mixt_batch_free(mixt_batch *batch);
 /* Row `row` as the token at `position` of a sequence that has the page it lies in, and sees all of
- * its sequence up to it. Rows of a sequence stand together and rise. */
+ * its sequence up to it, with latent attention absorbed. Rows of a sequence stand together and
+ * rise. */
 void mixt_batch_place(mixt_batch *batch, int64_t row, int32_t token, int64_t sequence,
                       int64_t position);
 /* Rows [row, row + count) as one sequence of `window` rows or less that begins at `row` and sees

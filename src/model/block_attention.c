@@ -25,8 +25,9 @@ static mixt_value_id attend(mixt_builder *b, int layer, mixt_attributes attribut
     attributes.cache_type = generate ? g->options.cache_type : MIXT_TYPE_F32;
     mixt_value_id k = rounded(b, qkv[1], attributes.head_dim);
     mixt_value_id v = qkv[2] == qkv[1] ? k : rounded(b, qkv[2], attributes.value_dim);
-    mixt_value_id first =
-        mixt_model_layer_is_windowed(b->model, layer) ? g->first_windowed : g->first;
+    mixt_value_id first = mixt_model_layer_is_windowed(b->model, layer) ? g->first_windowed
+                          : attributes.partial                          ? g->first_absorbed
+                                                                        : g->first;
     return BUILD(b, MIXT_OP_attention, attributes, {ATTENTION_Q, qkv[0]}, {ATTENTION_K, k},
                  {ATTENTION_V, v}, {ATTENTION_FIRST, first}, {ATTENTION_LAST, g->last},
                  {ATTENTION_SINKS, mixt_build_weight(b, MIXT_SLOT_SINKS, layer)},
@@ -129,12 +130,21 @@ static mixt_value_id grouped(mixt_builder *b, mixt_value_id x, int layer)
     return attend(b, layer, attributes, (mixt_value_id[]){q, k, v});
 }
 
-/* A matrix for each head. */
+/* Whether rows of prompts have another form of latent attention. */
+static bool has_forms(const mixt_builder *b)
+{
+    return b->graph->first_expanded != MIXT_NO_VALUE;
+}
+
+/* A matrix for each head, for the rows of the absorbed form. */
 static mixt_value_id by_head(mixt_builder *b, mixt_value_id x, mixt_slot slot, int layer)
 {
-    mixt_attributes attributes = {.heads = b->model->options.heads};
+    const mixt_graph *g = b->graph;
+    mixt_attributes attributes = {.heads = b->model->options.heads, .partial = has_forms(b)};
     return BUILD(b, MIXT_OP_head_linear, attributes, {HEAD_LINEAR_X, x},
-                 {HEAD_LINEAR_WEIGHT, mixt_build_weight(b, slot, layer)});
+                 {HEAD_LINEAR_WEIGHT, mixt_build_weight(b, slot, layer)},
+                 {HEAD_LINEAR_FIRST, g->first_absorbed},
+                 {HEAD_LINEAR_LAST, has_forms(b) ? g->last : MIXT_NO_VALUE});
 }
 
 /* q of the latent form [T, heads head_dim]: through a latent of its own, or by one matrix. */
@@ -148,10 +158,32 @@ static mixt_value_id latent_query(mixt_builder *b, mixt_value_id x, int layer)
     return mixt_build_linear(b, q, MIXT_SLOT_Q_UP, MIXT_SLOT_COUNT, layer);
 }
 
+/* The expanded form over the cache of latents, for rows that have it; of the others `absorbed`. */
+static mixt_value_id expand(mixt_builder *b, int layer, mixt_value_id q, mixt_value_id cache,
+                            mixt_value_id absorbed)
+{
+    const mixt_model_options *o = &b->model->options;
+    const mixt_graph *g = b->graph;
+    mixt_attributes attributes = {.scale = mixt_rope_attention_scale(o),
+                                  .heads = o->heads,
+                                  .head_dim = o->head_dim,
+                                  .value_dim = o->attention.value_dim,
+                                  .soft_cap = o->attention.soft_cap,
+                                  .cache_type = g->options.cache_type,
+                                  .positions = g->options.cache_capacity};
+    return BUILD(b, MIXT_OP_latent, attributes, {LATENT_Q, q}, {LATENT_CACHE, cache},
+                 {LATENT_K_UP, mixt_build_weight(b, MIXT_SLOT_K_UP, layer)},
+                 {LATENT_V_UP, mixt_build_weight(b, MIXT_SLOT_V_UP, layer)},
+                 {LATENT_FIRST, g->first_expanded}, {LATENT_LAST, g->last},
+                 {LATENT_OTHERS, absorbed}, {LATENT_PAGES, g->pages},
+                 {LATENT_SEQUENCE, g->sequence});
+}
+
 /* Multi-head latent attention (arXiv 2405.04434) in its absorbed form: all heads share one key, the
  * latent with a rotated part behind it, whose beginning is the value. A head's key matrix turns its
  * query into the latent's space, its value matrix turns the sum of latents into its output. A head
- * of q is a part without RoPE (nope) and one with it (rope). */
+ * of q is a part without RoPE (nope) and one with it (rope). In generation rows that are fed many
+ * at once may have the expanded form instead (ops/latent.h). */
 static mixt_value_id latent(mixt_builder *b, mixt_value_id x, int layer)
 {
     const mixt_model_options *o = &b->model->options;
@@ -159,18 +191,22 @@ static mixt_value_id latent(mixt_builder *b, mixt_value_id x, int layer)
     int nope = o->head_dim - rope;
     mixt_value_id q = latent_query(b, x, layer);
     mixt_value_id q_rope = rotate(b, slice(b, q, heads, o->head_dim, nope, rope), heads, rope);
-    mixt_value_id q_latent =
-        by_head(b, slice(b, q, heads, o->head_dim, 0, nope), MIXT_SLOT_K_UP, layer);
+    mixt_value_id q_nope = slice(b, q, heads, o->head_dim, 0, nope);
+    mixt_value_id q_latent = by_head(b, q_nope, MIXT_SLOT_K_UP, layer);
     q = join(b, q_latent, q_rope, heads, size);
     mixt_value_id kv = mixt_build_linear(b, x, MIXT_SLOT_KV_DOWN, MIXT_SLOT_COUNT, layer);
     mixt_value_id k =
         mixt_build_norm(b, slice(b, kv, 1, size + rope, 0, size), MIXT_SLOT_KV_DOWN_NORM, layer, 0);
     k = join(b, k, rotate(b, slice(b, kv, 1, size + rope, size, rope), 1, rope), 1, size);
     mixt_build_cache(b, b->graph->options.cache_type, &k, NULL);
-    mixt_attributes attributes = {
-        .heads = heads, .kv_heads = 1, .head_dim = size + rope, .value_dim = size};
+    mixt_attributes attributes = {.heads = heads,
+                                  .kv_heads = 1,
+                                  .head_dim = size + rope,
+                                  .value_dim = size,
+                                  .partial = has_forms(b)};
     mixt_value_id y = attend(b, layer, attributes, (mixt_value_id[]){q, k, k});
-    return by_head(b, y, MIXT_SLOT_V_UP, layer);
+    y = by_head(b, y, MIXT_SLOT_V_UP, layer);
+    return has_forms(b) ? expand(b, layer, join(b, q_nope, q_rope, heads, nope), k, y) : y;
 }
 
 mixt_value_id mixt_build_attention(mixt_builder *b, mixt_value_id x, int layer)

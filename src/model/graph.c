@@ -4,7 +4,7 @@
 
 #include "core/arithmetic.h"
 #include "model/block.h"
-#include "ops/pages.h"
+#include "ops/latent.h"
 
 #define CACHES_MAX 5 /* of a layer: keys, values, two rows of the filter, the router's sums */
 
@@ -63,6 +63,16 @@ bool mixt_model_layer_is_windowed(const mixt_model *model, int layer)
     return a->window > 0 && (a->window_period == 0 || layer % a->window_period == 0);
 }
 
+bool mixt_model_latent(const mixt_model *model, mixt_latent_sizes *sizes)
+{
+    const mixt_model_options *o = &model->options;
+    const mixt_attention_options *a = &o->attention;
+    *sizes =
+        (mixt_latent_sizes){o->heads, a->latent_size, a->position_dim, o->head_dim, a->value_dim};
+    return a->latent_size > 0 && a->window == 0 && !a->sinks && a->value_dim > 0 &&
+           a->value_dim <= o->head_dim && o->head_dim <= MIXT_ATTENTION_HEAD_MAX;
+}
+
 static mixt_value_id integers(mixt_builder *b, const char *name, int64_t count)
 {
     mixt_shape shape =
@@ -93,6 +103,10 @@ static void declare(mixt_builder *b)
     g->first = integers(b, "first", 0);
     g->last = integers(b, "last", 0);
     g->first_windowed = o->attention.window > 0 ? integers(b, "first_windowed", 0) : MIXT_NO_VALUE;
+    mixt_latent_sizes latent;
+    bool two = generate && !g->options.absorbed && mixt_model_latent(b->model, &latent);
+    g->first_absorbed = two ? integers(b, "first_absorbed", 0) : MIXT_NO_VALUE;
+    g->first_expanded = two ? integers(b, "first_expanded", 0) : MIXT_NO_VALUE;
     g->targets = generate ? MIXT_NO_VALUE : integers(b, "targets", 0);
     g->slots = generate ? integers(b, "slots", 0) : MIXT_NO_VALUE;
     g->sequence = generate ? integers(b, "sequence", 0) : MIXT_NO_VALUE;

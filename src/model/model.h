@@ -178,6 +178,7 @@ typedef struct mixt_graph_options {
     int64_t
         rope_rows; /* generate: of the RoPE table, by which positions count (0: cache_capacity) */
     int64_t rows;  /* work: that a token of rank 0 has at most */
+    bool absorbed; /* generate: latent attention in that form alone */
 } mixt_graph_options;
 
 /* A state that lives from call to call: a row for each position of the cache's pages. */
@@ -205,26 +206,29 @@ typedef struct mixt_graph {
     mixt_value_id first;          /* i32 [T] */
     mixt_value_id first_windowed; /* i32 [T]; MIXT_NO_VALUE: no layer has a window */
     mixt_value_id last;           /* i32 [T] */
-    mixt_value_id targets;        /* i32 [T] (train, score) */
-    mixt_value_id slots;          /* i32 [T] (generate) */
-    mixt_value_id sequence;       /* i32 [T] (generate) */
-    mixt_value_id variant;        /* i32 [T]: of routers; MIXT_NO_VALUE: there are none */
-    mixt_value_id pages;          /* i32 [sequences, pages of each] (generate) */
-    mixt_value_id take;           /* i32 [takes] (generate) */
-    mixt_value_id near, offsets;  /* work: rows of this rank's own, of which there are none */
-    mixt_value_id scale;          /* real [2]: of the cross-entropy, of the routing losses */
-    mixt_value_id draw;           /* i32 [MIXT_DRAWS] (train); MIXT_NO_VALUE: nothing is drawn */
-    mixt_value_id balance;        /* real [layers] (train), of ROUTE_BALANCE; or MIXT_NO_VALUE */
-    mixt_value_id rope;           /* state: real [P, rope.dims] */
-    mixt_value_id nll;            /* real [T] */
-    mixt_value_id likeliest;      /* i32 [T] (train, score), of LOSS_LIKELIEST; with keep_logits */
-    mixt_value_id states;         /* generate: [takes, d], what the head sees before logit_scale */
-    mixt_value_id logits;         /* [T, V] (train, score) or [takes, V] (generate) */
-    int *layers;                  /* the first record of each layer */
-    int head;                     /* the first record behind the layers */
-    int logits_head;              /* generate: the first one behind the states */
-    mixt_value_id *parameters;    /* of each parameter of the model */
-    mixt_graph_cache *caches;     /* what generation remembers of each position, all layers' */
+    /* i32 [T]: `first` for rows in either form of latent attention, behind `last` for the others;
+     * MIXT_NO_VALUE where there is one form, which has `first` */
+    mixt_value_id first_absorbed, first_expanded;
+    mixt_value_id targets;       /* i32 [T] (train, score) */
+    mixt_value_id slots;         /* i32 [T] (generate) */
+    mixt_value_id sequence;      /* i32 [T] (generate) */
+    mixt_value_id variant;       /* i32 [T]: of routers; MIXT_NO_VALUE: there are none */
+    mixt_value_id pages;         /* i32 [sequences, pages of each] (generate) */
+    mixt_value_id take;          /* i32 [takes] (generate) */
+    mixt_value_id near, offsets; /* work: rows of this rank's own, of which there are none */
+    mixt_value_id scale;         /* real [2]: of the cross-entropy, of the routing losses */
+    mixt_value_id draw;          /* i32 [MIXT_DRAWS] (train); MIXT_NO_VALUE: nothing is drawn */
+    mixt_value_id balance;       /* real [layers] (train), of ROUTE_BALANCE; or MIXT_NO_VALUE */
+    mixt_value_id rope;          /* state: real [P, rope.dims] */
+    mixt_value_id nll;           /* real [T] */
+    mixt_value_id likeliest;     /* i32 [T] (train, score), of LOSS_LIKELIEST; with keep_logits */
+    mixt_value_id states;        /* generate: [takes, d], what the head sees before logit_scale */
+    mixt_value_id logits;        /* [T, V] (train, score) or [takes, V] (generate) */
+    int *layers;                 /* the first record of each layer */
+    int head;                    /* the first record behind the layers */
+    int logits_head;             /* generate: the first one behind the states */
+    mixt_value_id *parameters;   /* of each parameter of the model */
+    mixt_graph_cache *caches;    /* what generation remembers of each position, all layers' */
     int cache_count;
     int moe_layers;
     mixt_route_values *routes; /* of each MoE layer; with one decision for all, the same values */
@@ -242,6 +246,10 @@ int64_t mixt_graph_pages(const mixt_graph_options *options);
 /* Bytes of all caches, one behind the other; SIZE_MAX where they are more. */
 size_t mixt_graph_cache_bytes(const mixt_graph *graph);
 bool mixt_model_layer_is_windowed(const mixt_model *model, int layer);
+/* Whether the model has latent attention that can be computed in its expanded form too, and then
+ * its sizes. */
+struct mixt_latent_sizes;
+bool mixt_model_latent(const mixt_model *model, struct mixt_latent_sizes *sizes);
 
 /* The options of what a file holds in which the rows of q and k lie as pairs or as halves: writing
  * brings them into that order, but for latent attention. */

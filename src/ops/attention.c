@@ -1,5 +1,5 @@
 /* Shape rules and costs of kv_write, cache_round and attention. */
-#include "ops/attention.h"
+#include "ops/latent.h"
 
 #include <math.h>
 
@@ -146,6 +146,10 @@ void mixt_attention_cost(const mixt_cost_request *request, mixt_cost *cost)
     int64_t keys =
         attributes->positions > 0 ? attributes->positions : request->in[ATTENTION_K].size[0];
     double pairs = (double)tokens * (double)keys;
+    if (attributes->partial && tokens >= MIXT_LATENT_ROWS) { /* a prompt is latent's */
+        *cost = (mixt_cost){0, 0, 0, 0};
+        return;
+    }
     if (attributes->window > 0) {
         double window = (double)attributes->window, rest = (double)(tokens % attributes->window);
         double whole = (double)(tokens / attributes->window);

@@ -376,6 +376,63 @@ static void attend_rows(query_block *block, mixt_range rows, int thread)
     }
 }
 
+/* The state of a block of rows between two tiles of keys. */
+static void carry_state(query_block *block, real *carry, bool back)
+{
+    size_t row = MIXT_ATTENTION_BLOCK * sizeof(real);
+    size_t sums = (size_t)block->sizes.value_dim * row;
+    real *sum = carry + MIXT_ATTENTION_BLOCK, *output = sum + MIXT_ATTENTION_BLOCK;
+    if (back) {
+        memcpy(block->max, carry, row);
+        memcpy(block->sum, sum, row);
+        memcpy(block->output, output, sums);
+        return;
+    }
+    memcpy(carry, block->max, row);
+    memcpy(sum, block->sum, row);
+    memcpy(output, block->output, sums);
+}
+
+void MIXT_REAL(mixt_attention_visit_tile)(const mixt_attention_visit *visit, int thread)
+{
+    query_block block;
+    const mixt_call *call = visit->call;
+    of_call(&block, call);
+    const mixt_attention_sizes *sizes = &block.sizes;
+    block.head = visit->head;
+    block.heads = 1;
+    block.rows = visit->rows;
+    block.count = visit->rows.end - visit->rows.begin;
+    begin_block(&block, thread);
+    for (int64_t i = 0; i < MIXT_ATTENTION_BLOCK; i++) {
+        block.max[i] = (real)-INFINITY;
+        block.sum[i] = 0;
+    }
+    if (!visit->begins) {
+        carry_state(&block, visit->carry, true);
+    }
+    int64_t kv_head = block.head / (sizes->heads / sizes->kv_heads);
+    int64_t seen = ((const int32_t *)call->in[ATTENTION_LAST])[block.rows.end - 1] + (int64_t)1;
+    int64_t end = mixt_least(visit->keys.end, seen);
+    for (int64_t key = visit->keys.begin; key < end; key += MIXT_ATTENTION_BLOCK) {
+        int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, end - key), at = key - visit->keys.begin;
+        mixt_sight sight = sight_of(&block, key, count);
+        if (sight == MIXT_SEES_NONE) {
+            continue;
+        }
+        key_block keys = {
+            (const real *)call->in[ATTENTION_K] + at * sizes->k_row + kv_head * sizes->head_dim,
+            (const real *)call->in[ATTENTION_V] + at * sizes->v_row + kv_head * sizes->v_head,
+            count};
+        visit_block(&block, &keys, sight);
+    }
+    if (visit->ends) {
+        end_block(&block, false);
+    } else {
+        carry_state(&block, visit->carry, false);
+    }
+}
+
 /* A cache: blocks of rows of one sequence, an item for each head of them; and rows that are too few
  * for a block: where many heads share their keys, an item for some of these heads, else they are
  * left to attention_cached_tmpl.c. In both lists, which lie in the workspace, comes first what sees
@@ -419,6 +476,13 @@ static int64_t heads_of_item(const mixt_call *call, const mixt_attention_sizes *
     return mixt_most(heads, FEW_ROWS);
 }
 
+/* Rows that see nothing, where another operator has them. */
+static bool is_elsewhere(const mixt_call *call, int64_t t)
+{
+    return call->attributes->partial && ((const int32_t *)call->in[ATTENTION_FIRST])[t] >
+                                            ((const int32_t *)call->in[ATTENTION_LAST])[t];
+}
+
 static void divide_rows(cached_rows *rows, const mixt_attention_sizes *sizes)
 {
     const mixt_call *call = rows->call;
@@ -426,7 +490,11 @@ static void divide_rows(cached_rows *rows, const mixt_attention_sizes *sizes)
     int64_t group = sizes->heads / sizes->kv_heads, end;
     for (int64_t begin = 0; begin < call->tokens; begin = end) {
         int64_t most = mixt_least(begin + MIXT_ATTENTION_BLOCK, call->tokens);
-        for (end = begin + 1; end < most && mixt_pages_same(&pages, begin, end);) {
+        end = begin + 1;
+        if (is_elsewhere(call, begin)) {
+            continue;
+        }
+        while (end < most && mixt_pages_same(&pages, begin, end) && !is_elsewhere(call, end)) {
             end++;
         }
         if (end - begin >= FEW_ROWS) {

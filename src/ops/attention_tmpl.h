@@ -251,4 +251,17 @@ static inline void mixt_multiply_long(const mixt_call *call, const mixt_panels *
 /* Training (attention_window_tmpl.c). */
 void MIXT_REAL(mixt_attention_window)(const mixt_call *call);
 
+/* Up to 64 rows of a head over some of their keys, which are all that in[ATTENTION_K] has; keys
+ * begin at a multiple of 64. */
+typedef struct mixt_attention_visit {
+    const mixt_call *call;
+    mixt_range rows;
+    int64_t head;
+    mixt_range keys;   /* counted as `last` is */
+    bool begins, ends; /* they are the first, the last that the rows see */
+    real *carry;       /* mixt_attention_carry(value_dim): from one visit to the next */
+} mixt_attention_visit;
+
+void MIXT_REAL(mixt_attention_visit_tile)(const mixt_attention_visit *visit, int thread);
+
 #endif

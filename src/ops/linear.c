@@ -1,5 +1,5 @@
 /* Shape rules and costs of linear and head_linear. */
-#include "ops/shape.h"
+#include "ops/latent.h"
 
 mixt_status mixt_linear_shape(mixt_shape_request *request, mixt_error *error)
 {
@@ -39,6 +39,10 @@ mixt_status mixt_head_linear_shape(mixt_shape_request *request, mixt_error *erro
     }
     MIXT_TRY(mixt_expect(&weight, mixt_shape_static(3, heads, n, x.size[1] / heads),
                          "head_linear: weight", error));
+    for (int i = HEAD_LINEAR_FIRST; i <= HEAD_LINEAR_LAST && request->attributes->partial; i++) {
+        MIXT_TRY(mixt_expect(&request->in[i], mixt_shape_integers(mixt_shape_leading(x)),
+                             "head_linear: first, last", error));
+    }
     request->out[HEAD_LINEAR_Y] = mixt_shape_columns(x, heads * n);
     request->forward_workspace = mixt_gemm_list_reals(heads);
     request->backward_workspace = mixt_gemm_list_reals(2 * heads);
@@ -49,6 +53,10 @@ void mixt_head_linear_cost(const mixt_cost_request *request, mixt_cost *cost)
 {
     double products = 2 * mixt_in_values(request, HEAD_LINEAR_X) *
                       (double)request->in[HEAD_LINEAR_WEIGHT].size[1];
+    if (request->attributes->partial && request->tokens >= MIXT_LATENT_ROWS) {
+        *cost = (mixt_cost){0, 0, 0, 0};
+        return;
+    }
     double bytes =
         4 * (mixt_in_values(request, HEAD_LINEAR_X) + mixt_out_values(request, HEAD_LINEAR_Y)) +
         mixt_in_bytes(request, HEAD_LINEAR_WEIGHT);

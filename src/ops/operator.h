@@ -101,6 +101,9 @@ typedef struct mixt_attributes {
     mixt_type cache_type;       /* attention, kv_write, cache_round: of its rows; F32: reals */
     int64_t positions; /* attention: most of a sequence in a cache, for its cost (0: all) */
     bool exact;        /* linear: exact fp32 product whatever the mode */
+    /* attention over a cache, head_linear: rows that see nothing are another operator's. Attention
+     * leaves them as they are, head_linear where all of them are. */
+    bool partial;
     const struct mixt_router_spec *router; /* route */
     /* route: those that ROUTE_VARIANT numbers, which differ from `router` in what
      * mixt_model_change_routing changes. The owner may put others in their places between runs. */

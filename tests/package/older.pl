@@ -22,7 +22,8 @@ my %newest = (
     mixt_family_info       => ['trainable'],
     mixt_machine_limits    => ['int8_flops'],
     mixt_bench_options     => ['cache_type'],
-    mixt_engine_options    => ['step_tokens'],
+    mixt_engine_options    => ['latent'],
+    mixt_session_options   => ['latent'],
     mixt_ranks_paper       => ['delay'],
     mixt_ranks_way         => ['chunks'],
 );
