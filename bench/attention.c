@@ -1,7 +1,7 @@
 /* Times attention of single rows over a cache, as a generated token needs it, by the type of the
  * cache: bytes of keys and values in a second, beside those of plain reading. Layers lie one behind
  * the other, so that the caches of the processor hold none of them.
- * Usage: attention [threads [rounds [heads kv_heads head_dim [most keys]]]] */
+ * Usage: attention [threads [rounds [heads kv_heads head_dim [most keys [type]]]]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +113,9 @@ int main(int argc, char **argv)
     printf("best of %d rounds; GB/s of keys and values, share of reading\n", rounds);
     for (int64_t positions = 4096; positions <= most_keys; positions *= positions < 16384 ? 4 : 2) {
         for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+            if (argc > 7 && strcmp(argv[7], mixt_type_info(types[t])->name) != 0) {
+                continue;
+            }
             layers l = {.attributes = {.heads = argc > 3 ? atoi(argv[3]) : 16,
                                        .kv_heads = argc > 4 ? atoi(argv[4]) : 16,
                                        .head_dim = argc > 5 ? atoi(argv[5]) : 128}};

@@ -274,6 +274,57 @@ static inline v16 v_load_bytes(const int8_t *from)
     return pair(load_bytes(from), load_bytes(from + 8));
 }
 
+/* What cached_rows.h transposes in dwords: a bfloat16 or a signed byte of each lane. Halves are
+ * widened first, eight of a row at a time. */
+#define V_DWORDS(type) ((type) == MIXT_TYPE_BF16 || (type) == MIXT_TYPE_Q8_0)
+#define V_DWORD_F16(x, place) (x) /* nobody's */
+
+static inline __m256 dword_bf16(__m256 x, const int place)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    const __m256i upper = _mm256_set1_epi32((int)0xFFFF0000U);
+    return _mm256_castsi256_ps(place == 0 ? _mm256_slli_epi32(bits, 16)
+                                          : _mm256_and_si256(bits, upper));
+}
+
+static inline v16 v_dword_bf16(v16 x, const int place)
+{
+    return pair(dword_bf16(x.low, place), dword_bf16(x.high, place));
+}
+
+static inline __m256 dword_byte(__m256 x, const int place)
+{
+    const __m256i top =
+        _mm256_setr_epi32(MIXT_TOP_BYTE(0, place), MIXT_TOP_BYTE(1, place), MIXT_TOP_BYTE(2, place),
+                          MIXT_TOP_BYTE(3, place), MIXT_TOP_BYTE(0, place), MIXT_TOP_BYTE(1, place),
+                          MIXT_TOP_BYTE(2, place), MIXT_TOP_BYTE(3, place));
+    return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(_mm256_castps_si256(x), top));
+}
+
+/* 2^24 times the byte: it is put at the top of its dword. */
+static inline v16 v_dword_byte(v16 x, const int place)
+{
+    return pair(dword_byte(x.low, place), dword_byte(x.high, place));
+}
+
+/* Eight dwords of sixteen rows, at `offset` of each: x[i] holds dword i of all rows. */
+static inline __attribute__((always_inline)) void v_load_quads(const char *const rows[16],
+                                                               int64_t offset, v16 x[8])
+{
+    __m256 low[8], high[8];
+    UNROLL for (int i = 0; i < 8; i++)
+    {
+        low[i] = _mm256_loadu_ps((const float *)(const void *)(rows[i] + offset));
+        high[i] = _mm256_loadu_ps((const float *)(const void *)(rows[i + 8] + offset));
+    }
+    transpose_eight(low);
+    transpose_eight(high);
+    UNROLL for (int i = 0; i < 8; i++)
+    {
+        x[i] = pair(low[i], high[i]);
+    }
+}
+
 static inline void v_store_bytes(int8_t *to, v16 shifted)
 {
     const __m256i rounder = _mm256_set1_epi32((int)MIXT_EXP_ROUNDER_BITS);

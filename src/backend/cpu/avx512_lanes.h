@@ -192,8 +192,9 @@ static inline void v_store_bf16(uint16_t *to, v16 x)
 }
 
 /* What cached_rows.h transposes in dwords: a half, a bfloat16 or a signed byte of each lane. */
-#define V_DWORDS
+#define V_DWORDS(type) ((type) != MIXT_TYPE_F32)
 
+#define V_DWORD_F16 v_dword_f16
 static inline v16 v_dword_f16(v16 x, const int place)
 {
     __m512i bits = _mm512_castps_si512(x);
@@ -208,11 +209,17 @@ static inline v16 v_dword_bf16(v16 x, const int place)
                                    : _mm512_and_si512(bits, _mm512_set1_epi32((int)0xFFFF0000U)));
 }
 
+/* 2^24 times the byte: it is put at the top of its dword. */
 static inline v16 v_dword_byte(v16 x, const int place)
 {
-    __m512i bits = _mm512_castps_si512(x);
-    bits = place == 3 ? bits : _mm512_slli_epi32(bits, (unsigned)(24 - 8 * place));
-    return _mm512_cvtepi32_ps(_mm512_srai_epi32(bits, 24));
+    const __m512i top =
+        _mm512_set_epi32(MIXT_TOP_BYTE(3, place), MIXT_TOP_BYTE(2, place), MIXT_TOP_BYTE(1, place),
+                         MIXT_TOP_BYTE(0, place), MIXT_TOP_BYTE(3, place), MIXT_TOP_BYTE(2, place),
+                         MIXT_TOP_BYTE(1, place), MIXT_TOP_BYTE(0, place), MIXT_TOP_BYTE(3, place),
+                         MIXT_TOP_BYTE(2, place), MIXT_TOP_BYTE(1, place), MIXT_TOP_BYTE(0, place),
+                         MIXT_TOP_BYTE(3, place), MIXT_TOP_BYTE(2, place), MIXT_TOP_BYTE(1, place),
+                         MIXT_TOP_BYTE(0, place));
+    return _mm512_cvtepi32_ps(_mm512_shuffle_epi8(_mm512_castps_si512(x), top));
 }
 
 /* Eight dwords of sixteen rows, at `offset` of each: x[i] holds dword i of all rows. */

@@ -9,12 +9,26 @@
 #define CACHED_HEADS 4   /* kv heads whose chains run side by side */
 #define CACHED_TILE 8192 /* bytes of rows that are summed together */
 #define CACHED_TILE_LONG 32768
-/* A function with the cache's type as a constant. */
-#define CALL_BY_TYPE(function, c)                                                                  \
-    ((c)->type == MIXT_TYPE_F16    ? function(c, MIXT_TYPE_F16)                                    \
-     : (c)->type == MIXT_TYPE_BF16 ? function(c, MIXT_TYPE_BF16)                                   \
-     : (c)->type == MIXT_TYPE_Q8_0 ? function(c, MIXT_TYPE_Q8_0)                                   \
-                                   : function(c, MIXT_TYPE_F32))
+/* A kernel of `function` with the cache's type as a constant. Each type's is a function of its own:
+ * of all in one the compiler makes worse code. */
+#define OF_TYPE(function, type, suffix)                                                            \
+    static __attribute__((noinline)) void function##_##suffix(const mixt_cached_f32 *c)            \
+    {                                                                                              \
+        function(c, type);                                                                         \
+    }
+#define KERNEL_BY_TYPE(kernel, function)                                                           \
+    OF_TYPE(function, MIXT_TYPE_F32, f32)                                                          \
+    OF_TYPE(function, MIXT_TYPE_F16, f16)                                                          \
+    OF_TYPE(function, MIXT_TYPE_BF16, bf16)                                                        \
+    OF_TYPE(function, MIXT_TYPE_Q8_0, q8_0)                                                        \
+    static void kernel(const mixt_cached_f32 *c)                                                   \
+    {                                                                                              \
+        assert(c->group <= MIXT_CACHED_GROUP && c->n <= MIXT_CACHED_MAX);                          \
+        c->type == MIXT_TYPE_F16    ? function##_f16(c)                                            \
+        : c->type == MIXT_TYPE_BF16 ? function##_bf16(c)                                           \
+        : c->type == MIXT_TYPE_Q8_0 ? function##_q8_0(c)                                           \
+                                    : function##_f32(c);                                           \
+    }
 #define ALWAYS static inline __attribute__((always_inline))
 
 /* What is fetched ahead: `step` more bytes each time. */
@@ -100,12 +114,24 @@ ALWAYS v16 chain(const float *x, const v16 *values, int count, v16 sum)
     return sum;
 }
 
-/* Values [k, k + count) of sixteen rows into the sums of the head's queries. */
-ALWAYS void score_columns(const mixt_cached_f32 *c, const mixt_type type, const key_rows *rows,
-                          const float *x, int64_t k, v16 *sums)
+/* The same of two heads with one query each, side by side: neither waits for its own last sum. */
+ALWAYS void chain_two(const float *const x[2], const v16 *const values[2], const int count,
+                      v16 *const sums[2])
 {
-    int count = c->n - k < LANES ? (int)(c->n - k) : LANES;
-    v16 values[LANES];
+    v16 first = *sums[0], second = *sums[1];
+    UNROLL for (int i = 0; i < count; i++)
+    {
+        first = v_fma(v_set(x[0][i]), values[0][i], first);
+        second = v_fma(v_set(x[1][i]), values[1][i], second);
+    }
+    *sums[0] = first;
+    *sums[1] = second;
+}
+
+/* Values [k, k + count) of sixteen rows, a vector for each. */
+ALWAYS void load_columns(const mixt_type type, const key_rows *rows, int64_t k, int count,
+                         v16 values[LANES])
+{
     UNROLL for (int i = 0; i < LANES; i++)
     {
         if (type == MIXT_TYPE_F32 || (type != MIXT_TYPE_Q8_0 && i % 2 == 0)) {
@@ -122,6 +148,15 @@ ALWAYS void score_columns(const mixt_cached_f32 *c, const mixt_type type, const 
             values[i] = v_multiply(d, values[i]);
         }
     }
+}
+
+/* Values from k on of sixteen rows into the sums of the head's queries. */
+ALWAYS void score_columns(const mixt_cached_f32 *c, const mixt_type type, const key_rows *rows,
+                          const float *x, int64_t k, v16 *sums)
+{
+    int count = c->n - k < LANES ? (int)(c->n - k) : LANES;
+    v16 values[LANES];
+    load_columns(type, rows, k, count, values);
     for (int64_t j = 0; j < c->group; j++) {
         const float *from = x + j * c->x_row + k;
         sums[j] = count == LANES ? chain(from, values, LANES, sums[j])
@@ -129,37 +164,56 @@ ALWAYS void score_columns(const mixt_cached_f32 *c, const mixt_type type, const 
     }
 }
 
-#ifdef V_DWORDS
-/* Short types are transposed as dwords of two or four values. */
-#define SCORE_STEP(type) ((type) == MIXT_TYPE_F32 ? LANES : 2 * LANES)
+ALWAYS void score_two_columns(const mixt_type type, const key_rows rows[2], const float *const x[2],
+                              int64_t k, v16 *const sums[2])
+{
+    v16 values[2][LANES];
+    load_columns(type, &rows[0], k, LANES, values[0]);
+    load_columns(type, &rows[1], k, LANES, values[1]);
+    chain_two((const float *[]){x[0] + k, x[1] + k}, (const v16 *[]){values[0], values[1]}, LANES,
+              sums);
+}
 
-/* Values 8 i to 8 i + 7 of the step. */
+#ifdef V_DWORDS
+/* Types that are transposed as dwords of two or four values. */
+#define SCORE_STEP(type) (V_DWORDS(type) ? 2 * LANES : LANES)
+
+/* Values 8 i to 8 i + 7 of the step. Bytes come 2^24 times as large as they are, of which `d`
+ * knows: nothing is rounded on the way to d q, which has 19 bits. */
 ALWAYS void unpack(const mixt_type type, const v16 *dwords, const int i, v16 d, v16 values[8])
 {
     UNROLL for (int k = 0; k < 8; k++)
     {
-        values[k] = type == MIXT_TYPE_F16 ? v_dword_f16(dwords[4 * i + k / 2], k % 2)
-                    : type == MIXT_TYPE_BF16
-                        ? v_dword_bf16(dwords[4 * i + k / 2], k % 2)
-                        : v_multiply(d, v_dword_byte(dwords[2 * i + k / 4], k % 4));
+        values[k] = type == MIXT_TYPE_BF16 ? v_dword_bf16(dwords[4 * i + k / 2], k % 2)
+                    : type == MIXT_TYPE_Q8_0
+                        ? v_multiply(d, v_dword_byte(dwords[2 * i + k / 4], k % 4))
+                        : V_DWORD_F16(dwords[4 * i + k / 2], k % 2);
     }
+}
+
+/* Thirty-two values from k on of sixteen rows, and what is to be multiplied with bytes. */
+ALWAYS void load_dwords(const mixt_type type, const key_rows *rows, int64_t k, v16 dwords[LANES],
+                        v16 *d)
+{
+    if (type == MIXT_TYPE_Q8_0) {
+        v_load_quads(rows->at, k / 32 * (int64_t)sizeof(mixt_q8_0_block) + 2, dwords);
+        *d = v_multiply(v_load_f16(rows->factors[k / 32]), v_set(0x1p-24F));
+        return;
+    }
+    UNROLL for (int i = 0; i < LANES; i++)
+    {
+        fetch_line(rows->ahead);
+        dwords[i] = v_load((const float *)(const void *)(rows->at[i] + 2 * k), LANES);
+    }
+    v_transpose(dwords);
+    *d = v_set(0);
 }
 
 ALWAYS void score_dwords(const mixt_cached_f32 *c, const mixt_type type, const key_rows *rows,
                          const float *x, int64_t k, v16 *sums)
 {
-    v16 dwords[LANES], d = v_set(0), values[8], only = sums[0];
-    if (type == MIXT_TYPE_Q8_0) {
-        v_load_quads(rows->at, k / 32 * (int64_t)sizeof(mixt_q8_0_block) + 2, dwords);
-        d = v_load_f16(rows->factors[k / 32]);
-    } else {
-        UNROLL for (int i = 0; i < LANES; i++)
-        {
-            fetch_line(rows->ahead);
-            dwords[i] = v_load((const float *)(const void *)(rows->at[i] + 2 * k), LANES);
-        }
-        v_transpose(dwords);
-    }
+    v16 dwords[LANES], d, values[8], only = sums[0];
+    load_dwords(type, rows, k, dwords, &d);
     UNROLL for (int i = 0; i < 4; i++)
     {
         unpack(type, dwords, i, d, values);
@@ -174,21 +228,47 @@ ALWAYS void score_dwords(const mixt_cached_f32 *c, const mixt_type type, const k
     sums[0] = c->group == 1 ? only : sums[0];
 }
 
+ALWAYS void score_two_dwords(const mixt_type type, const key_rows rows[2], const float *const x[2],
+                             int64_t k, v16 *const sums[2])
+{
+    v16 dwords[2][LANES], d[2], values[2][8];
+    load_dwords(type, &rows[0], k, dwords[0], &d[0]);
+    load_dwords(type, &rows[1], k, dwords[1], &d[1]);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        unpack(type, dwords[0], i, d[0], values[0]);
+        unpack(type, dwords[1], i, d[1], values[1]);
+        const float *from[2] = {x[0] + k + 8 * i, x[1] + k + 8 * i};
+        chain_two(from, (const v16 *[]){values[0], values[1]}, 8, sums);
+    }
+}
+
+ALWAYS void score_two(const mixt_type type, const key_rows rows[2], const float *const x[2],
+                      int64_t k, v16 *const sums[2])
+{
+    if (V_DWORDS(type)) {
+        score_two_dwords(type, rows, x, k, sums);
+    } else {
+        score_two_columns(type, rows, x, k, sums);
+    }
+}
+
 ALWAYS void score_step(const mixt_cached_f32 *c, const mixt_type type, const key_rows *rows,
                        const float *x, int64_t k, v16 *sums)
 {
-    if (type != MIXT_TYPE_F32 && c->n - k >= 2 * LANES) {
+    if (V_DWORDS(type) && c->n - k >= 2 * LANES) {
         score_dwords(c, type, rows, x, k, sums);
         return;
     }
     score_columns(c, type, rows, x, k, sums);
-    if (type != MIXT_TYPE_F32 && c->n - k > LANES) {
+    if (V_DWORDS(type) && c->n - k > LANES) {
         score_columns(c, type, rows, x, k + LANES, sums);
     }
 }
 #else
 #define SCORE_STEP(type) LANES
 #define score_step score_columns
+#define score_two score_two_columns
 #endif
 
 /* Rows [row, row + 16) with kv heads [head, head + count). */
@@ -208,7 +288,17 @@ ALWAYS void score_heads(const mixt_cached_f32 *c, const mixt_type type, int64_t 
             sums[i / c->group][i % c->group] = v_set(0);
         }
         for (int64_t k = begin; k < end; k += SCORE_STEP(type)) {
-            for (int64_t h = 0; h < count; h++) {
+            int64_t h = 0;
+            for (; c->group == 1 && c->n - k >= SCORE_STEP(type) && h + 2 <= count; h += 2) {
+                const float *x[2] = {c->x + (head + h) * c->x_row,
+                                     c->x + (head + h + 1) * c->x_row};
+                if (type == MIXT_TYPE_Q8_0) {
+                    fetch_more(ahead);
+                    fetch_more(ahead);
+                }
+                score_two(type, &rows[h], x, k, (v16 *[]){sums[h], sums[h + 1]});
+            }
+            for (; h < count; h++) {
                 if (type == MIXT_TYPE_Q8_0) {
                     fetch_more(ahead);
                 }
@@ -239,11 +329,7 @@ ALWAYS void score_rows(const mixt_cached_f32 *c, const mixt_type type)
     }
 }
 
-static void kernel_cached_dot(const mixt_cached_f32 *c)
-{
-    assert(c->group <= MIXT_CACHED_GROUP && c->n <= MIXT_CACHED_MAX);
-    CALL_BY_TYPE(score_rows, c);
-}
+KERNEL_BY_TYPE(kernel_cached_dot, score_rows)
 
 #define SUM_VECTORS 4
 
@@ -335,7 +421,4 @@ ALWAYS void sum_rows(const mixt_cached_f32 *c, const mixt_type type)
     }
 }
 
-static void kernel_cached_sum(const mixt_cached_f32 *c)
-{
-    CALL_BY_TYPE(sum_rows, c);
-}
+KERNEL_BY_TYPE(kernel_cached_sum, sum_rows)

@@ -7,6 +7,10 @@
 
 #include "backend/cpu/unroll.h"
 
+/* Control of a shuffle of bytes, for dword i of each 128 bits: its byte `place` at the top, zeros
+ * below. */
+#define MIXT_TOP_BYTE(i, place) ((4 * (i) + (place)) << 24 | 0x808080)
+
 #define TRANSPOSE_QUADS(name, vector, set)                                                         \
     INLINE void name(const vector r[4], vector out[4])                                             \
     {                                                                                              \
