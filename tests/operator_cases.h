@@ -4,7 +4,7 @@
 #define MIXT_TESTS_OPERATOR_CASES_H
 
 #include "core/random.h"
-#include "ops/pages.h"
+#include "ops/latent.h"
 #include "router/router.h"
 
 #define CASE_NUMBERS 11
@@ -94,6 +94,13 @@ void case_prepare_pages(operator_case *c, case_pages pages);
 void case_fill_pages(operator_case *c, case_pages pages, int32_t *last);
 /* The row of the cache that holds a position of row t's sequence. */
 int64_t case_row(const operator_case *c, int pages, int64_t t, int64_t position);
+
+/* Whether the operator reads typed rows: `latent` only where there are rows enough to expand. */
+static inline bool case_reads_matrices(const operator_case *c)
+{
+    bool few = c->op == MIXT_OP_latent && c->tokens < MIXT_LATENT_ROWS;
+    return mixt_operator_row(c->op)->matrix_in != 0 && !few;
+}
 
 double case_product(const double *a, const double *b, int64_t n);
 double case_activate(int64_t activation, double gate, double up);

@@ -14,7 +14,6 @@
 #include "backend/cpu/compute.h"
 #include "guard.h"
 #include "operator_cases.h"
-#include "ops/latent.h"
 #include "plan/device.h"
 #include "sanitized.h"
 
@@ -959,10 +958,8 @@ static void check_typed_cost(const operator_case *c)
     mixt_cost more = cost_of(c, plain), less = cost_of(c, typed);
     assert_true(more.forward_flops == less.forward_flops);
     assert_true(more.backward_flops == less.backward_flops);
-    bool reads = mixt_operator_row(c->op)->matrix_in != 0 &&
-                 (c->op != MIXT_OP_latent || c->tokens >= MIXT_LATENT_ROWS);
-    assert_true(reads ? less.forward_bytes < more.forward_bytes
-                      : less.forward_bytes == more.forward_bytes);
+    assert_true(case_reads_matrices(c) ? less.forward_bytes < more.forward_bytes
+                                       : less.forward_bytes == more.forward_bytes);
 }
 
 static void test_costs(void **state)
