@@ -428,6 +428,17 @@ static void expand(const uint16_t *words, int count, const int8_t *values, int b
     }
 }
 
+/* Three bits a value become four. */
+static void widen(const uint16_t *words, int count, uint16_t *to)
+{
+    for (int i = 0; i < count; i++) {
+        to[i] = 0;
+        for (int j = 0; j < 4; j++) {
+            to[i] |= (uint16_t)((words[i] >> 3 * j & 7) << 4 * j);
+        }
+    }
+}
+
 static void expand_all(void)
 {
     static const int8_t ternary[4] = {-1, 0, 1, 0};
@@ -440,6 +451,12 @@ static void expand_all(void)
     expand(iq2_s, 1024, twos, 2, grids.iq2_s[0]);
     expand(iq3_xxs, 256, threes, 3, grids.iq3_xxs[0]);
     expand(iq3_s, 512, odd, 3, grids.iq3_s[0]);
+    grids.iq1_codes = iq1;
+    grids.iq2_xxs_codes = iq2_xxs;
+    grids.iq2_xs_codes = iq2_xs;
+    grids.iq2_s_codes = iq2_s;
+    widen(iq3_xxs, 256, grids.iq3_xxs_codes);
+    widen(iq3_s, 512, grids.iq3_s_codes);
     for (int i = 0; i < 256; i++) {
         for (int j = 0; j < 4; j++) {
             grids.pairs[i][j] = (int8_t)((i >> 2 * j & 3) - 1);

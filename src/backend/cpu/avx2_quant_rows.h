@@ -315,55 +315,92 @@ INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], const firsts *
 
 /* Codebooks and ternary types (quant_rows_multiples.h) */
 
-/* x, negated where bits are set. */
-INLINE __m256i negate_half(__m256i x, const uint8_t bits[4])
+HALVES2(line_pack16, _mm256_packus_epi16)
+
+/* Bytes 0 to 7 of each quarter as words, and bytes 8 to 15. */
+INLINE line line_unpack_low8(line x)
 {
-    const __m256i spread =
-        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
-    __m256i set = _mm256_shuffle_epi8(vi_broadcast32(bits), spread);
-    set = _mm256_cmpeq_epi8(_mm256_and_si256(set, bit), bit);
-    return _mm256_sub_epi8(_mm256_xor_si256(x, set), set);
+    const __m256i zero = _mm256_setzero_si256();
+    return LINE(_mm256_unpacklo_epi8(x.half[0], zero), _mm256_unpacklo_epi8(x.half[1], zero));
 }
 
-INLINE line line_negate(line x, const uint8_t bits[8])
+INLINE line line_unpack_high8(line x)
 {
-    return LINE(negate_half(x.half[0], bits), negate_half(x.half[1], bits + 4));
+    const __m256i zero = _mm256_setzero_si256();
+    return LINE(_mm256_unpackhi_epi8(x.half[0], zero), _mm256_unpackhi_epi8(x.half[1], zero));
 }
 
-INLINE line line_of_eights(const int8_t (*grid)[8], __m256i index)
+INLINE line line_sra16(line x, const int n)
 {
-    const long long *from = (const long long *)(const void *)grid;
-    return LINE(_mm256_i32gather_epi64(from, _mm256_castsi256_si128(index), 8),
-                _mm256_i32gather_epi64(from, _mm256_extracti128_si256(index, 1), 8));
+    return LINE(_mm256_srai_epi16(x.half[0], n), _mm256_srai_epi16(x.half[1], n));
 }
 
-/* Entries of four by eight bytes and ninth bits. */
-INLINE __m256i half_of_fours(const int8_t (*grid)[4], const uint8_t *index, unsigned high)
+/* 32, 16 or 8 bytes, words or dwords, made wider without sign. */
+#define WIDER(name, convert, load, half_bytes)                                                     \
+    INLINE line name(const void *from)                                                             \
+    {                                                                                              \
+        const char *at = from;                                                                     \
+        return LINE(convert(load((const __m128i *)(const void *)at)),                              \
+                    convert(load((const __m128i *)(const void *)(at + (half_bytes)))));            \
+    }
+#define LOAD_32(from) _mm_loadu_si32(from)
+WIDER(line_wide, _mm256_cvtepu8_epi16, _mm_loadu_si128, 16)
+WIDER(line_dwords_of_bytes, _mm256_cvtepu8_epi32, _mm_loadl_epi64, 8)
+WIDER(line_qwords_of_bytes, _mm256_cvtepu8_epi64, LOAD_32, 4)
+WIDER(line_qwords_of_words, _mm256_cvtepu16_epi64, _mm_loadl_epi64, 8)
+WIDER(line_qwords_of_dwords, _mm256_cvtepu32_epi64, _mm_loadu_si128, 16)
+
+INLINE line line_broadcast64(const void *from)
 {
-    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-    __m256i low = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)index));
-    __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)high), bit), bit);
-    low = _mm256_add_epi32(low, _mm256_and_si256(set, _mm256_set1_epi32(256)));
-    return _mm256_i32gather_epi32((const int *)(const void *)grid, low, 4);
+    long long x;
+    memcpy(&x, from, sizeof x);
+    return line_same(_mm256_set1_epi64x(x));
 }
 
-INLINE line line_of_fours(const int8_t (*grid)[4], const uint8_t *index, unsigned high)
+/* Byte i in both words of dword i. */
+INLINE line line_of_scales(__m128i bytes)
 {
-    return LINE(half_of_fours(grid, index, high), half_of_fours(grid, index + 8, high >> 8));
+    const __m256i first =
+        _mm256_setr_epi32((int)0x80008000, (int)0x80018001, (int)0x80028002, (int)0x80038003,
+                          (int)0x80048004, (int)0x80058005, (int)0x80068006, (int)0x80078007);
+    __m256i x = _mm256_broadcastsi128_si256(bytes);
+    return LINE(_mm256_shuffle_epi8(x, first),
+                _mm256_shuffle_epi8(x, _mm256_add_epi8(first, _mm256_set1_epi16(8))));
 }
 
-/* Eight bytes of 2 where a bit is set, else 0. */
-INLINE __m256i half_of_twos(unsigned bits)
+/* x, negated where bit 4 + j of signs is set; these are not 0 and lose other bits to the left. */
+INLINE line line_negate(line x, line signs, const int j)
 {
-    const __m256i bit = _mm256_setr_epi64x(1, 2, 4, 8);
-    __m256i set = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(bits), bit), bit);
-    return _mm256_and_si256(set, _mm256_set1_epi8(2));
+    return line_sign8(x, line_sll16(signs, 3 - j));
 }
 
-INLINE line line_of_twos(unsigned bits)
+/* Eight words of a table, by as many indices. */
+INLINE __m128i look_up_eight(const uint16_t *table, const uint16_t *index)
 {
-    return LINE(half_of_twos(bits), half_of_twos(bits >> 4));
+    uint64_t first, second;
+    memcpy(&first, index, sizeof first);
+    memcpy(&second, index + 4, sizeof second);
+    __m128i x = _mm_cvtsi32_si128(table[first & 0xFFFF]);
+#define INSERT(i, from) x = _mm_insert_epi16(x, table[(from) >> 16 * ((i) % 4) & 0xFFFF], i)
+    INSERT(1, first);
+    INSERT(2, first);
+    INSERT(3, first);
+    INSERT(4, second);
+    INSERT(5, second);
+    INSERT(6, second);
+    INSERT(7, second);
+#undef INSERT
+    return x;
+}
+
+/* Words of a table of `count`. */
+INLINE line line_look_up(const uint16_t *table, const int count, line index)
+{
+    _Alignas(64) uint16_t at[32];
+    (void)count;
+    memcpy(at, &index, sizeof at);
+    return LINE(_mm256_set_m128i(look_up_eight(table, at + 8), look_up_eight(table, at)),
+                _mm256_set_m128i(look_up_eight(table, at + 24), look_up_eight(table, at + 16)));
 }
 
 /* x with other first 32 bytes. */

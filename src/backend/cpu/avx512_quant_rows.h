@@ -363,31 +363,54 @@ INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], const firsts *
 
 /* Codebooks and ternary types (quant_rows_multiples.h) */
 
-/* x, negated where bits are set. */
-INLINE line line_negate(line x, const uint8_t bits[8])
+#define line_pack16(a, b) _mm512_packus_epi16(a, b)
+/* Bytes 0 to 7 of each quarter as words, and bytes 8 to 15. */
+#define line_unpack_low8(x) _mm512_unpacklo_epi8(x, _mm512_setzero_si512())
+#define line_unpack_high8(x) _mm512_unpackhi_epi8(x, _mm512_setzero_si512())
+#define line_sra16(x, n) _mm512_srai_epi16(x, (unsigned)(n))
+/* 32, 16 or 8 bytes, words or dwords, made wider without sign. */
+#define line_wide(from) _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(from)))
+#define line_dwords_of_bytes(from) _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(from)))
+#define line_qwords_of_bytes(from) _mm512_cvtepu8_epi64(_mm_loadl_epi64((const void *)(from)))
+#define line_qwords_of_words(from) _mm512_cvtepu16_epi64(_mm_loadu_si128((const void *)(from)))
+#define line_qwords_of_dwords(from) _mm512_cvtepu32_epi64(_mm256_loadu_si256((const void *)(from)))
+/* Byte i as what dword i is scaled with. */
+#define line_of_scales(bytes) signed_scales(bytes)
+
+INLINE line line_broadcast64(const void *from)
 {
-    uint64_t mask;
-    memcpy(&mask, bits, sizeof mask);
-    return _mm512_mask_sub_epi8(x, mask, line_zero(), x);
+    long long x;
+    memcpy(&x, from, sizeof x);
+    return _mm512_set1_epi64(x);
 }
 
-INLINE line line_of_eights(const int8_t (*grid)[8], __m256i index)
+/* x, negated where bit 4 + j of signs is set. */
+INLINE line line_negate(line x, line signs, const int j)
 {
-    return _mm512_i32gather_epi64(index, grid, 8);
+    return _mm512_mask_sub_epi8(x, _mm512_test_epi8_mask(signs, line_bytes(16 << j)), line_zero(),
+                                x);
 }
 
-/* Entries of four by sixteen bytes and ninth bits. */
-INLINE line line_of_fours(const int8_t (*grid)[4], const uint8_t *index, unsigned high)
-{
-    __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)index));
-    low = _mm512_mask_add_epi32(low, (__mmask16)high, low, _mm512_set1_epi32(256));
-    return _mm512_i32gather_epi32(low, grid, 4);
-}
+#define LOOK_UP_MOST 32 /* pairs of registers that a table may fill */
 
-/* Eight bytes of 2 where a bit is set, else 0. */
-INLINE line line_of_twos(unsigned bits)
+/* Words of a table of `count`: 64 at a time by permutation, of which the right ones are chosen. */
+INLINE line line_look_up(const uint16_t *table, const int count, line index)
 {
-    return _mm512_maskz_set1_epi64((__mmask8)bits, 0x0202020202020202);
+    line found[LOOK_UP_MOST];
+    UNROLL for (int i = 0; i < count / 64; i++)
+    {
+        found[i] = _mm512_permutex2var_epi16(line_load(table + 64 * i), index,
+                                             line_load(table + 64 * i + 32));
+    }
+    UNROLL for (int level = 0; level < 5; level++)
+    {
+        __mmask32 other = _mm512_test_epi16_mask(index, line_words((short)(64 << level)));
+        UNROLL for (int i = 0; i < count / 64 >> (level + 1); i++)
+        {
+            found[i] = _mm512_mask_mov_epi16(found[2 * i], other, found[2 * i + 1]);
+        }
+    }
+    return found[0];
 }
 
 /* x with other first 32 bytes. */

@@ -664,7 +664,7 @@ static void multiply_rows(const mixt_matrix_task *task)
     const mixt_type_row *info = mixt_type_info(type);
     row_run run = {task, task->row_begin, QUANT_LANES,
                    (size_t)(MIXT_STEP / info->elements * info->bytes), NULL};
-    if (type == MIXT_TYPE_Q1_0 || type == MIXT_TYPE_Q2_0) {
+    if (values_of_byte(type) > 0) {
         int8_t *spread = (int8_t *)task->scratch + (size_t)QUANT_LANES * STEP_BYTES_MAX;
         spread_activations(task, spread);
         run.spread = spread;
@@ -684,9 +684,8 @@ static void multiply_rows(const mixt_matrix_task *task)
 static void kernel_multiply(const mixt_matrix_task *task)
 {
     const mixt_type type = task->matrix->type;
-    const bool spread = type == MIXT_TYPE_Q1_0 || type == MIXT_TYPE_Q2_0;
     if (task->tokens == 1 && rows_of_type[type] != NULL &&
-        (!spread || task->matrix->k <= SPREAD_MOST)) {
+        (values_of_byte(type) == 0 || task->matrix->k <= SPREAD_MOST)) {
         multiply_rows(task);
     } else if (is_few(task)) {
         multiply_few(task);

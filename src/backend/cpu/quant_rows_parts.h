@@ -115,18 +115,54 @@ INLINE vf step_q1_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
 #define SPREAD_MOST                                                                                \
     ((int64_t)(MIXT_MATRIX_SCRATCH - QUANT_LANES * STEP_BYTES_MAX) / MIXT_STEP * MIXT_STEP)
 
-/* Activations in the order in which bytes of Q2_0 and Q1_0 hold their values. */
+/* How many values a byte holds, for whose order activations are spread; else 0. */
+static int values_of_byte(mixt_type type)
+{
+    const bool coded = type >= MIXT_TYPE_IQ1_S && type <= MIXT_TYPE_IQ3_S;
+    return type == MIXT_TYPE_Q1_0 ? 8 : coded || type == MIXT_TYPE_Q2_0 ? 4 : 0;
+}
+
+/* Byte i of line j is value 4 i + j. */
+static void spread_by_four(const int8_t *q, int8_t *to)
+{
+    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for (int part = 0; part < 4; part++) {
+        __m128i x[4];
+        for (int i = 0; i < 4; i++) {
+            const int8_t *at = q + 64 * part + 16 * i;
+            x[i] = _mm_shuffle_epi8(_mm_loadu_si128((const void *)at), order);
+        }
+        __m128i low01 = _mm_unpacklo_epi32(x[0], x[1]), low23 = _mm_unpacklo_epi32(x[2], x[3]);
+        __m128i high01 = _mm_unpackhi_epi32(x[0], x[1]), high23 = _mm_unpackhi_epi32(x[2], x[3]);
+        __m128i *out = (void *)(to + 16 * part);
+        _mm_storeu_si128(out, _mm_unpacklo_epi64(low01, low23));
+        _mm_storeu_si128(out + 4, _mm_unpackhi_epi64(low01, low23));
+        _mm_storeu_si128(out + 8, _mm_unpacklo_epi64(high01, high23));
+        _mm_storeu_si128(out + 12, _mm_unpackhi_epi64(high01, high23));
+    }
+}
+
+/* Bits 0 to 3 of 32 bytes of Q1_0, then bits 4 to 7. */
+static void spread_by_eight(const int8_t *q, int8_t *to)
+{
+    for (int j = 0; j < 8; j++) {
+        for (int i = 0; i < 32; i++) {
+            to[j % 4 * 64 + j / 4 * 32 + i] = q[8 * i + j];
+        }
+    }
+}
+
+/* Activations in the order in which bytes hold their values. */
 static void spread_activations(const mixt_matrix_task *task, int8_t *to)
 {
-    const int each = task->matrix->type == MIXT_TYPE_Q1_0 ? 8 : 4, lines = MIXT_STEP / each;
+    const bool eight = values_of_byte(task->matrix->type) == 8;
     for (int64_t step = 0; step * MIXT_STEP < task->matrix->k; step++, to += MIXT_STEP) {
         const mixt_q8 *x =
             (const void *)(task->activations + (size_t)step * task->activation_bytes);
-        for (int j = 0; j < each; j++) { /* bit 4 to 7 of Q1_0 behind bits 0 to 3 */
-            int8_t *line_of = to + j % 4 * 64 + j / 4 * 32;
-            for (int i = 0; i < lines; i++) {
-                line_of[i] = x->q[each * i + j];
-            }
+        if (eight) {
+            spread_by_eight(x->q, to);
+        } else {
+            spread_by_four(x->q, to);
         }
     }
 }
