@@ -754,7 +754,7 @@ static int refuse_ranks(const bench_settings *settings, const cli_arguments *arg
 {
     const model_settings model = {.store = settings->store, .no_mmap = settings->no_mmap};
     if (program_ranks != NULL && settings->train) {
-        return fail_usage("--train, --operators: measured by one process; over ranks mixt train "
+        return fail_usage("--train: measured by one process; over ranks mixt train "
                           "says how long a step takes");
     }
     if (program_ranks != NULL && settings->models.count > 1) {

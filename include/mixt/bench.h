@@ -8,7 +8,8 @@
 typedef struct mixt_bench_row {
     const char *name;      /* "train step", "pp512", "tg128", "pp512+tg128", "tg128 @ d1024" (behind
                               so many tokens), or an operator */
-    const char *direction; /* "forward", "backward" or "" */
+    const char *direction; /* of an operator "forward", "recompute", "backward", or the name of the
+                              test of prompts and generation that it ran in; else "" */
     double seconds;        /* mean of a repetition */
     double deviation;
     double tokens; /* tokens a repetition */
