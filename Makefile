@@ -144,9 +144,13 @@ all: ## build the program ./mixt, libmixt.a and libmixt.so (release, -O2)
 	@+$(MAKE) --no-print-directory $(PARALLEL) program shared mpi
 	@ln -sf $(BUILD)/mixt mixt
 
+# What is up to date already is nothing to speak of.
 program: $(BUILD)/mixt
+	@:
 mpi: $(MPI_LIBRARY)
+	@:
 shared: $(BUILD)/libmixt.so
+	@:
 
 $(BUILD)/src/%.f32.o: src/%.c
 	@mkdir -p $(@D)

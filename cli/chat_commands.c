@@ -199,8 +199,8 @@ static bool help(chat_state *chat, const char *value)
         snprintf(left, sizeof left, "%s %s", row->name, row->value != NULL ? row->value : "");
         fprintf(stderr, "%-14s %s\n", left, row->help);
     }
-    fputs("A \\ at the end of a line continues it, a paste of several lines is one message, and a "
-          "space before a / sends it to the model. Ctrl-C stops an answer.\n",
+    fputs("A \\ at the end of a line continues it, a paste of several lines is one message, and\n"
+          "a space before a / sends it to the model. Ctrl-C stops an answer.\n",
           stderr);
     return true;
 }
