@@ -22,7 +22,9 @@ typedef struct shape {
     int layers, hidden, heads, kv_heads, head_dim, vocab, context;
     int experts, chosen, ffn, shared, dense_layers, dense_ffn;
     float theta, epsilon;
-    int latent, position, value; /* multi-head latent attention: of the cached row, of v's heads */
+    struct {
+        int size, position, value; /* of the cached row, of v's heads */
+    } latent;                      /* multi-head latent attention */
     qk_norm qk;
     bool qkv_bias, shared_gate, tied, post_norms;
 } shape;
@@ -39,27 +41,9 @@ static const shape shapes[] = {
     {"deepseek", "deepseek", 28, 2048, 16, 16, 128, 102400, 4096, .experts = 64, .chosen = 6,
      .ffn = 1408, .shared = 2816, .dense_layers = 1, .dense_ffn = 10944, .theta = 1e4F,
      .epsilon = 1e-6F},
-    /* DeepSeek-V2-Lite, without YaRN */
-    {"deepseek2",
-     "deepseek2",
-     27,
-     2048,
-     16,
-     1,
-     192,
-     102400,
-     32768,
-     .experts = 64,
-     .chosen = 6,
-     .ffn = 1408,
-     .shared = 2816,
-     .dense_layers = 1,
-     .dense_ffn = 10944,
-     .theta = 1e4F,
-     .epsilon = 1e-6F,
-     .latent = 512,
-     .position = 64,
-     .value = 128},
+    {"deepseek2", "deepseek2", 27, 2048, 16, 1, 192, 102400, 32768, .experts = 64, .chosen = 6,
+     .ffn = 1408, .shared = 2816, .dense_layers = 1, .dense_ffn = 10944, .theta = 1e4F,
+     .epsilon = 1e-6F, .latent = {512, 64, 128}}, /* V2-Lite, without YaRN */
     {"mixtral", "llama", 8, 4096, 32, 8, 128, 32000, 32768, .experts = 8, .chosen = 2, .ffn = 14336,
      .theta = 1e6F, .epsilon = 1e-5F},
     {"skywork", "skywork", 52, 4608, 36, 36, 128, 65532, 8192, .experts = 16, .chosen = 2,
@@ -139,11 +123,11 @@ static void plan_latent(plan *p)
     const shape *s = p->s;
     int64_t d = s->hidden, heads = s->heads;
     MATRIX("attn_q.weight", OTHER, d, heads * s->head_dim);
-    MATRIX("attn_kv_a_mqa.weight", OTHER, d, s->latent + s->position);
-    VECTOR("attn_kv_a_norm.weight", s->latent);
-    STACK("attn_k_b.weight", OTHER, s->head_dim - s->position, s->latent, heads);
-    STACK("attn_v_b.weight", OTHER, s->latent, s->value, heads);
-    MATRIX("attn_output.weight", ATTENTION_OUTPUT, heads * s->value, d);
+    MATRIX("attn_kv_a_mqa.weight", OTHER, d, s->latent.size + s->latent.position);
+    VECTOR("attn_kv_a_norm.weight", s->latent.size);
+    STACK("attn_k_b.weight", OTHER, s->head_dim - s->latent.position, s->latent.size, heads);
+    STACK("attn_v_b.weight", OTHER, s->latent.size, s->latent.value, heads);
+    MATRIX("attn_output.weight", ATTENTION_OUTPUT, heads * s->latent.value, d);
 }
 
 static void plan_layer(plan *p)
@@ -152,7 +136,7 @@ static void plan_layer(plan *p)
     int64_t d = s->hidden, q = (int64_t)s->heads * s->head_dim;
     int64_t kv = (int64_t)s->kv_heads * s->head_dim;
     VECTOR("attn_norm.weight", d);
-    if (s->latent > 0) {
+    if (s->latent.size > 0) {
         plan_latent(p);
     } else {
         MATRIX("attn_q.weight", OTHER, d, q);
@@ -230,7 +214,7 @@ static mixt_status key_f32(mixt_gguf_writer *w, const shape *s, const char *key,
 
 static mixt_status write_keys(mixt_gguf_writer *w, const shape *s, mixt_error *error)
 {
-    bool lead = s->dense_layers > 0, latent = s->latent > 0;
+    bool lead = s->dense_layers > 0, latent = s->latent.size > 0;
     MIXT_TRY(mixt_gguf_writer_string(w, "general.architecture", s->arch, error));
     MIXT_TRY(mixt_gguf_writer_string(w, "general.name", s->name, error));
     MIXT_TRY(key_u32(w, s, "block_count", s->layers, error));
@@ -243,14 +227,15 @@ static mixt_status write_keys(mixt_gguf_writer *w, const shape *s, mixt_error *e
     MIXT_TRY(key_u32(w, s, "attention.head_count_kv", s->kv_heads, error));
     MIXT_TRY(key_f32(w, s, "attention.layer_norm_rms_epsilon", s->epsilon, error));
     MIXT_TRY(key_f32(w, s, "rope.freq_base", s->theta, error));
-    MIXT_TRY(key_u32(w, s, "rope.dimension_count", latent ? s->position : s->head_dim, error));
-    int key = latent ? s->latent + s->position : s->head_dim; /* of the absorbed form */
+    MIXT_TRY(
+        key_u32(w, s, "rope.dimension_count", latent ? s->latent.position : s->head_dim, error));
+    int key = latent ? s->latent.size + s->latent.position : s->head_dim; /* of the absorbed form */
     MIXT_TRY(key_u32(w, s, "attention.key_length", key, error));
-    MIXT_TRY(key_u32(w, s, "attention.value_length", latent ? s->latent : key, error));
+    MIXT_TRY(key_u32(w, s, "attention.value_length", latent ? s->latent.size : key, error));
     if (latent) {
         MIXT_TRY(key_u32(w, s, "attention.key_length_mla", s->head_dim, error));
-        MIXT_TRY(key_u32(w, s, "attention.value_length_mla", s->value, error));
-        MIXT_TRY(key_u32(w, s, "attention.kv_lora_rank", s->latent, error));
+        MIXT_TRY(key_u32(w, s, "attention.value_length_mla", s->latent.value, error));
+        MIXT_TRY(key_u32(w, s, "attention.kv_lora_rank", s->latent.size, error));
         MIXT_TRY(key_u32(w, s, "expert_gating_func", 1, error)); /* softmax */
     }
     MIXT_TRY(key_u32(w, s, "vocab_size", s->vocab, error));

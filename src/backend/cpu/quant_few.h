@@ -26,22 +26,6 @@ INLINE const mixt_q8 *few_record(const few *with, int token)
     return (const mixt_q8 *)(const void *)(with->x + (size_t)token * with->x_bytes);
 }
 
-/* The rows that come next are fetched in the order in which they lie in memory (quant_rows.h). */
-INLINE void few_fetch(source *from, const size_t bytes)
-{
-    UNROLL for (size_t at = 0; at < bytes; at += 64)
-    {
-        __builtin_prefetch(from->ahead + at, 0, 3);
-    }
-    from->ahead += bytes;
-}
-
-INLINE void few_quads(source *from, size_t offset, vi out[4])
-{
-    few_fetch(from, (size_t)16 * QUANT_LANES);
-    load_quads(from, offset, out);
-}
-
 /* Cells that share a scale, and of how many of them products fit 16 bits (without QUANT_DOTS). */
 typedef struct few_kind {
     int count, depth;
@@ -179,16 +163,16 @@ INLINE void few_offsets(vi bytes, const int shift, vi *pairs)
 /* Of Q4_K and Q5_K. */
 INLINE void few_k_heads(source *from, few_heads *to)
 {
-    vi head[4];
-    const vi low = vi_set32(LOW_NIBBLES), six = vi_set32(BYTES(63));
-    few_quads(from, 0, head);
-    vi a = head[1], b = head[2], c = head[3];
-    few_scales(vi_and(a, six), to->scale);
-    few_scales(AND_OR(vi_srl32(a, 2), BYTES(48), vi_and(c, low)), to->scale + 4);
-    few_minima(vi_and(b, six), to->pairs);
-    few_minima(AND_OR(vi_srl32(b, 2), BYTES(48), vi_and(vi_srl32(c, 4), low)), to->pairs + 2);
-    to->d = vf_half(head[0]);
-    to->m = vf_negate(vf_half(vi_srl32(head[0], 16)));
+    vi quads[4];
+    stream_quads(from, 0, quads);
+    k_head head = k_head_of(quads);
+    EACH(i, 2)
+    {
+        few_scales(head.scale[i], to->scale + 4 * i);
+        few_minima(head.min[i], to->pairs + 2 * i);
+    }
+    to->d = head.d;
+    to->m = head.m;
 }
 
 /* The floats of a block of 256 with minima, which are in pairs. */
@@ -210,8 +194,8 @@ INLINE void few_q4_k(source *from, const few *with, vf *sums)
     few_zero(with, total);
     for (int i = 0; i < 4; i++) {
         vi q[8], cells[8];
-        few_quads(from, (size_t)(16 + 32 * i), q);
-        few_quads(from, (size_t)(32 + 32 * i), q + 4);
+        stream_quads(from, (size_t)(16 + 32 * i), q);
+        stream_quads(from, (size_t)(32 + 32 * i), q + 4);
         EACH(j, 8) cells[j] = vi_and(q[j], low);
         few_bytes(with, cells, 16 * i, (few_kind){8, 8}, &heads.scale[2 * i], total);
         EACH(j, 8) cells[j] = vi_and(vi_srl32(q[j], 4), low);
@@ -226,13 +210,13 @@ INLINE void few_q5_k(source *from, const few *with, vf *sums)
     vi total[FEW_TOKENS], high[8];
     const vi low = vi_set32(LOW_NIBBLES);
     few_k_heads(from, &heads);
-    few_quads(from, 16, high);
-    few_quads(from, 32, high + 4);
+    stream_quads(from, 16, high);
+    stream_quads(from, 32, high + 4);
     few_zero(with, total);
     for (int i = 0; i < 4; i++) {
         vi q[8], cells[8];
-        few_quads(from, (size_t)(48 + 32 * i), q);
-        few_quads(from, (size_t)(64 + 32 * i), q + 4);
+        stream_quads(from, (size_t)(48 + 32 * i), q);
+        stream_quads(from, (size_t)(64 + 32 * i), q + 4);
         EACH(j, 8) cells[j] = AND_OR(vi_sll32(high[j], 4), BYTES(16), vi_and(q[j], low));
         few_bytes(with, cells, 16 * i, (few_kind){8, 4}, &heads.scale[2 * i], total);
         EACH(j, 8)
@@ -250,7 +234,7 @@ INLINE void few_q6_k(source *from, const few *with, vf *sums)
     few_heads heads;
     vi total[FEW_TOKENS], bytes[4];
     const vi low = vi_set32(LOW_NIBBLES), upper = vi_set32(BYTES(48));
-    few_quads(from, 192, bytes);
+    stream_quads(from, 192, bytes);
     EACH(i, 4)
     {
         few_signed_scales(bytes[i], heads.scale + 4 * i);
@@ -262,9 +246,9 @@ INLINE void few_q6_k(source *from, const few *with, vf *sums)
         const int group = i / 2 * 8 + i % 2; /* the first of four, 2 apart */
         const vi *scale = heads.scale + group;
         size_t at = (size_t)(i / 2 * 64 + i % 2 * 16);
-        few_quads(from, at, first);
-        few_quads(from, at + 32, second);
-        few_quads(from, (size_t)(128 + 16 * i), high);
+        stream_quads(from, at, first);
+        stream_quads(from, at + 32, second);
+        stream_quads(from, (size_t)(128 + 16 * i), high);
         EACH(j, 4) cells[j] = vi_or(vi_and(vi_sll32(high[j], 4), upper), vi_and(first[j], low));
         few_bytes(with, cells, 4 * group, (few_kind){4, 2}, scale, total);
         EACH(j, 4) cells[j] = vi_or(vi_and(vi_sll32(high[j], 2), upper), vi_and(second[j], low));
@@ -284,7 +268,7 @@ INLINE void few_q2_k(source *from, const few *with, vf *sums)
     few_heads heads;
     vi total[FEW_TOKENS], bytes[4], halves = load_last(from, 80);
     const vi low = vi_set32(LOW_NIBBLES), three = vi_set32(BYTES(3));
-    few_quads(from, 0, bytes);
+    stream_quads(from, 0, bytes);
     EACH(i, 4)
     {
         few_scales(vi_and(bytes[i], low), heads.scale + 4 * i);
@@ -296,7 +280,7 @@ INLINE void few_q2_k(source *from, const few *with, vf *sums)
     for (int i = 0; i < 4; i++) {
         vi q[4], cells[4];
         const int group = i / 2 * 8 + i % 2; /* the first of four, 2 apart */
-        few_quads(from, (size_t)(16 + 16 * i), q);
+        stream_quads(from, (size_t)(16 + 16 * i), q);
         EACH(j, 4)
         {
             EACH(c, 4) cells[c] = vi_and(vi_srl32(q[c], 2 * j), three);
@@ -312,20 +296,20 @@ INLINE void few_q3_k(source *from, const few *with, vf *sums)
     few_heads heads;
     vi total[FEW_TOKENS], head[4], bytes[4], high[8];
     const vi three = vi_set32(BYTES(3)), third = vi_set32(BYTES(4));
-    few_quads(from, 92, head);
+    stream_quads(from, 92, head);
     q3_scales(head, bytes);
     EACH(i, 4)
     {
         few_signed_scales(bytes[i], heads.scale + 4 * i);
         few_offsets(bytes[i], 2, heads.pairs + 2 * i);
     }
-    few_quads(from, 0, high);
-    few_quads(from, 16, high + 4);
+    stream_quads(from, 0, high);
+    stream_quads(from, 16, high + 4);
     few_pairs(with, heads.pairs, false, 8, total);
     for (int i = 0; i < 4; i++) {
         vi q[4], cells[4], *bits = high + i % 2 * 4;
         const int group = i / 2 * 8 + i % 2;
-        few_quads(from, (size_t)(32 + 16 * i), q);
+        stream_quads(from, (size_t)(32 + 16 * i), q);
         EACH(j, 4)
         {
             EACH(c, 4)
@@ -345,7 +329,7 @@ INLINE void few_iq4_xs(source *from, const few *with, vf *sums)
 {
     few_heads heads;
     vi total[FEW_TOKENS], head[4];
-    few_quads(from, 0, head);
+    stream_quads(from, 0, head);
     EACH(i, 8)
     {
         vi scale = vi_and(vi_srl32(head[1], 4 * i), vi_set32(15));
@@ -363,7 +347,7 @@ INLINE void few_iq4_xs(source *from, const few *with, vf *sums)
 #endif
     for (int i = 0; i < 8; i++) {
         vi q[4], cells[IQ4_XS_CELLS];
-        few_quads(from, (size_t)(8 + 16 * i), q);
+        stream_quads(from, (size_t)(8 + 16 * i), q);
         unpack_iq4_group(q, heads.scale[i], cells);
 #ifdef QUANT_DOTS
         few_bytes(with, cells, 8 * i, (few_kind){8, 8}, &heads.scale[i], total);
@@ -501,38 +485,35 @@ INLINE void few_iq4_nl(source *from, const few *with, int block, vf *sums)
 /* ------------------------------------------------------------------------------------------ */
 /* Rows                                                                                       */
 
-#define FEW_256(name, record, count)                                                               \
+/* The loop over steps stands behind the name, what its blocks are and how many tokens there are. */
+#define FEW_FUNCTION(name, record, count, ...)                                                     \
     static void few_##name##_##count(const few_run *run)                                           \
     {                                                                                              \
         source from = run->from;                                                                   \
         few with = {run->x, sizeof(record), count};                                                \
         vf sums[count];                                                                            \
         EACH(t, count) sums[t] = vf_set(0);                                                        \
-        for (int64_t step = 0; step < run->steps; step++) {                                        \
+        __VA_ARGS__                                                                                \
+        EACH(t, count) vf_store(run->sums + (t)*QUANT_LANES, sums[t]);                             \
+    }
+#define FEW_256(name, record, count)                                                               \
+    FEW_FUNCTION(                                                                                  \
+        name, record, count, for (int64_t step = 0; step < run->steps; step++) {                   \
             few_##name(&from, &with, sums);                                                        \
             from.base += run->bytes;                                                               \
             with.x += run->x_step;                                                                 \
-        }                                                                                          \
-        EACH(t, count) vf_store(run->sums + (t)*QUANT_LANES, sums[t]);                             \
-    }
+        })
 #define FEW_32(name, record, count)                                                                \
-    static void few_##name##_##count(const few_run *run)                                           \
-    {                                                                                              \
-        source from = run->from;                                                                   \
-        few with = {run->x, sizeof(record), count};                                                \
-        vf sums[count];                                                                            \
-        EACH(t, count) sums[t] = vf_set(0);                                                        \
-        for (int64_t step = 0; step <= run->steps; step++) {                                       \
+    FEW_FUNCTION(                                                                                  \
+        name, record, count, for (int64_t step = 0; step <= run->steps; step++) {                  \
             const int blocks = step < run->steps ? MIXT_STEP_BLOCKS : run->rest;                   \
             for (int block = 0; block < blocks; block++) {                                         \
-                few_fetch(&from, QUANT_LANES * sizeof(mixt_##name##_block));                       \
+                fetch_stream(&from, QUANT_LANES * sizeof(mixt_##name##_block));                    \
                 few_##name(&from, &with, block, sums);                                             \
                 from.base += sizeof(mixt_##name##_block);                                          \
             }                                                                                      \
             with.x += run->x_step;                                                                 \
-        }                                                                                          \
-        EACH(t, count) vf_store(run->sums + (t)*QUANT_LANES, sums[t]);                             \
-    }
+        })
 #define FEW_FUNCTIONS(kind, name, record)                                                          \
     kind(name, record, 2) kind(name, record, 3) kind(name, record, 4) kind(name, record, 6)        \
         kind(name, record, 8)

@@ -117,6 +117,23 @@ INLINE void next_quads(source *from, size_t offset, vi out[4])
     load_quads(from, offset, out);
 }
 
+/* Where no panel is written, all of what comes is fetched here, in the order in which it lies in
+ * memory. */
+INLINE void fetch_stream(source *from, const size_t bytes)
+{
+    UNROLL for (size_t at = 0; at < bytes; at += 64)
+    {
+        __builtin_prefetch(from->ahead + at, 0, 3);
+    }
+    from->ahead += bytes;
+}
+
+INLINE void stream_quads(source *from, size_t offset, vi out[4])
+{
+    fetch_stream(from, (size_t)16 * QUANT_LANES);
+    load_quads(from, offset, out);
+}
+
 /* The dword at `offset` of every row, which 16 bytes of the row lie around: 12 before it or behind
  * it. (Collected one by one through memory, the lanes would wait for the stores to retire.) */
 INLINE vi load_first(const source *from, size_t offset)
@@ -216,27 +233,39 @@ static void unpack_q3_k(source *from, panel *to)
     }
 }
 
-/* Scales and minima of Q4_K and Q5_K. */
+/* Scales and minima of Q4_K and Q5_K: four bytes of each row in a vector. */
+typedef struct k_head {
+    vi scale[2], min[2];
+    vf d, m;
+} k_head;
+
+INLINE k_head k_head_of(const vi head[4])
+{
+    vi a = head[1], b = head[2], c = head[3];
+    const vi low = vi_set32(LOW_NIBBLES), six = vi_set32(BYTES(63));
+    return (k_head){
+        {vi_and(a, six), AND_OR(vi_srl32(a, 2), BYTES(48), vi_and(c, low))},
+        {vi_and(b, six), AND_OR(vi_srl32(b, 2), BYTES(48), vi_and(vi_srl32(c, 4), low))},
+        vf_half(head[0]),
+        vf_negate(vf_half(vi_srl32(head[0], 16))),
+    };
+}
+
 INLINE void unpack_k_head(source *from, panel *to)
 {
-    vi head[4], scale[2], min[2];
-    next_quads(from, 0, head);
-    to->d[0] = vf_half(head[0]);
-    to->m[0] = vf_negate(vf_half(vi_srl32(head[0], 16)));
-    vi a = head[1], b = head[2], c = head[3];
-    const vi low = vi_set32(LOW_NIBBLES);
-    scale[0] = vi_and(a, vi_set32(BYTES(63)));
-    scale[1] = AND_OR(vi_srl32(a, 2), BYTES(48), vi_and(c, low));
-    min[0] = vi_and(b, vi_set32(BYTES(63)));
-    min[1] = AND_OR(vi_srl32(b, 2), BYTES(48), vi_and(vi_srl32(c, 4), low));
+    vi quads[4];
+    next_quads(from, 0, quads);
+    k_head head = k_head_of(quads);
+    to->d[0] = head.d;
+    to->m[0] = head.m;
     UNROLL for (int i = 0; i < 2; i++)
     {
-        to->scales[4 * i] = SCALE_OF_BYTE(scale[i], 0);
-        to->scales[4 * i + 1] = SCALE_OF_BYTE(scale[i], 1);
-        to->scales[4 * i + 2] = SCALE_OF_BYTE(scale[i], 2);
-        to->scales[4 * i + 3] = SCALE_OF_BYTE(scale[i], 3);
-        to->pairs[2 * i] = vi_pick(min[i], 0, NONE, 1, NONE);
-        to->pairs[2 * i + 1] = vi_pick(min[i], 2, NONE, 3, NONE);
+        to->scales[4 * i] = SCALE_OF_BYTE(head.scale[i], 0);
+        to->scales[4 * i + 1] = SCALE_OF_BYTE(head.scale[i], 1);
+        to->scales[4 * i + 2] = SCALE_OF_BYTE(head.scale[i], 2);
+        to->scales[4 * i + 3] = SCALE_OF_BYTE(head.scale[i], 3);
+        to->pairs[2 * i] = vi_pick(head.min[i], 0, NONE, 1, NONE);
+        to->pairs[2 * i + 1] = vi_pick(head.min[i], 2, NONE, 3, NONE);
     }
 }
 

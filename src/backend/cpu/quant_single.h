@@ -38,22 +38,6 @@ typedef struct dots {
  * small pages. */
 #define STREAM_PAGES 32768
 
-INLINE void fetch_stream(source *from, const size_t bytes)
-{
-    UNROLL for (size_t at = 0; at < bytes; at += 64)
-    {
-        __builtin_prefetch(from->ahead + at, 0, 3);
-    }
-    from->ahead += bytes;
-}
-
-/* load_quads of blocks of 256: all but a few of their bytes are loaded so. */
-INLINE void stream_quads(source *from, size_t offset, vi out[4])
-{
-    fetch_stream(from, (size_t)16 * QUANT_LANES);
-    load_quads(from, offset, out);
-}
-
 /* ------------------------------------------------------------------------------------------ */
 /* Blocks of 256                                                                              */
 
@@ -67,23 +51,11 @@ INLINE vi signed_scale(vi x, const int byte)
     return SCALE_OF_SIGNED_BYTE(x, byte);
 }
 
-typedef struct k_head {
-    vi scale[2], min[2];
-    vf d, m;
-} k_head;
-
 INLINE k_head load_k_head(source *from)
 {
     vi head[4];
     stream_quads(from, 0, head);
-    vi a = head[1], b = head[2], c = head[3];
-    const vi low = vi_set32(LOW_NIBBLES), six = vi_set32(BYTES(63));
-    return (k_head){
-        {vi_and(a, six), AND_OR(vi_srl32(a, 2), BYTES(48), vi_and(c, low))},
-        {vi_and(b, six), AND_OR(vi_srl32(b, 2), BYTES(48), vi_and(vi_srl32(c, 4), low))},
-        vf_half(head[0]),
-        vf_negate(vf_half(vi_srl32(head[0], 16))),
-    };
+    return k_head_of(head);
 }
 
 /* Minima times sums over 32. */
