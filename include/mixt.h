@@ -120,7 +120,7 @@ typedef enum mixt_latent {
     MIXT_LATENT_AUTO,     /* what is fed at once has the form with fewer multiply-adds */
     MIXT_LATENT_ABSORBED, /* as training and scores have it: the same bits however it is fed */
     MIXT_LATENT_EXPANDED, /* the same bits however it is fed, but not training's; single tokens are
-                             slow */
+                             slow. MIXT_ERROR_ARGUMENT where the model has no such form */
 } mixt_latent;
 
 typedef struct mixt_context_options {

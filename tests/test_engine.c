@@ -573,6 +573,11 @@ static void bad_options_are_refused(void **state)
     o.experts_per_token_max = 6;
     refuse_engine(o, "engine: number of experts of a token 6 is not in 0..5");
     o = mixt_engine_options_default();
+    o.latent = (mixt_latent)3;
+    refuse_engine(o, "engine: form of latent attention 3 is not in 0..2");
+    o.latent = MIXT_LATENT_EXPANDED;
+    refuse_engine(o, "engine: the model has no latent attention that could be expanded");
+    o = mixt_engine_options_default();
     o.reserved[13] = 1;
     mixt_engine *engine;
     assert_int_equal(mixt_engine_create(context, model, &o, &engine, NULL), MIXT_ERROR_ARGUMENT);

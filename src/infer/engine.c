@@ -255,8 +255,13 @@ static mixt_status settle(mixt_engine *engine, mixt_error *error)
     engine->whole_first =
         engine->moe_layers > 0 && router->unit != MIXT_UNIT_TOKEN && router->segment == 0;
     fill_step(engine);
-    engine->forms =
-        engine->options.latent != MIXT_LATENT_ABSORBED && mixt_model_latent(model, &engine->latent);
+    bool both = mixt_model_latent(model, &engine->latent);
+    if (engine->options.latent == MIXT_LATENT_EXPANDED && !both) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                         "%s: the model has no latent attention that could be expanded",
+                         engine->name);
+    }
+    engine->forms = engine->options.latent != MIXT_LATENT_ABSORBED && both;
     engine->sharing =
         !engine->options.no_sharing && !engine->rope_by_length && !engine->whole_first;
     return MIXT_OK;
