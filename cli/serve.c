@@ -342,8 +342,8 @@ static void serve_until_signal(serve_server *server)
         usleep(WATCH_MICROSECONDS);
         serve_watch(server);
     }
-    fputs("mixt serve: finishing what runs (a second signal ends it at once)\n", stderr);
     serve_drain(server);
+    fputs("mixt serve: finishing what runs (a second signal ends it at once)\n", stderr);
     while (!serve_is_idle(server)) {
         usleep(DRAIN_MICROSECONDS);
         serve_watch(server);

@@ -314,6 +314,17 @@ double metric(const char *name)
     return strtod(found + strlen(line), NULL);
 }
 
+void await_log(const char *part)
+{
+    static char text[SHELL_TEXT_MAX];
+    for (int i = 0; !said("serve.err", part, text, sizeof text); i++) {
+        if (i > WAIT_MILLISECONDS / 5) {
+            fail_msg("the server's log lacks \"%s\": %.1000s", part, text);
+        }
+        usleep(5000);
+    }
+}
+
 void await_metric(const char *name, double value)
 {
     double last = metric(name);

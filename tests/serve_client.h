@@ -52,5 +52,7 @@ double number_at(const json_t *root, const char *path);
 double metric(const char *name);
 /* Waits (a minute at most) until it is `value`. */
 void await_metric(const char *name, double value);
+/* The same, until the log of the server begun last has `part`. */
+void await_log(const char *part);
 
 #endif

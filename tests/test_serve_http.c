@@ -468,16 +468,7 @@ static void test_graceful(void **state)
                            "\"stream\":true}");
     client_await(client, "data: ");
     assert_int_equal(kill(other, SIGTERM), 0);
-    char text[SHELL_TEXT_MAX];
-    char *path = scratch_path("serve.err");
-    for (int i = 0; i < 1000; i++) {
-        read_text(path, text, sizeof text);
-        if (strstr(text, "finishing what runs") != NULL) {
-            break;
-        }
-        usleep(2000);
-    }
-    free(path);
+    await_log("finishing what runs");
     int beside = client_connect();
     client_put(beside, GET HOST "Connection: close\r\n\r\n");
     const char *reply = client_read_all(beside);
@@ -494,7 +485,7 @@ static void test_graceful(void **state)
     client = begin_stream();
     client_await(client, "data: ");
     kill(other, SIGTERM);
-    usleep(100000);
+    await_log("finishing what runs");
     kill(other, SIGTERM);
     assert_int_equal(finish_child(other), 128 + SIGTERM);
     close(client);
