@@ -80,6 +80,7 @@ static mixt_status measure(const asked *a, mixt_ranks *ranks, mixt_error *error)
     options.window = shape.context_length;
     options.accumulation = a->runs * a->data * a->expert;
     options.exact_reduce = a->exact;
+    options.optimizer = MIXT_OPTIMIZER_ADAMW;
     mixt_status status = mixt_context_create(&machine, &context, error);
     if (status == MIXT_OK) {
         status = mixt_ranks_count(ranks) > 1

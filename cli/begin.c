@@ -277,6 +277,37 @@ mixt_status train_open_source(train_settings *settings, const cli_arguments *arg
     return mixt_train_check(&settings->model, &settings->training, error);
 }
 
+mixt_status train_choose_optimizer(train_settings *settings, mixt_error *error)
+{
+    mixt_train_options *training = &settings->training;
+    char *line = settings->optimizer_line;
+    size_t size = sizeof settings->optimizer_line;
+    const mixt_train_options asked = *training;
+    double share;
+    if (asked.optimizer != MIXT_OPTIMIZER_AUTO) {
+        return MIXT_OK;
+    }
+    TRY(mixt_train_options_choose(&settings->model, training, &share, error));
+    int used = snprintf(line, size, "optimizer: %s (auto",
+                        training->optimizer == MIXT_OPTIMIZER_MUON ? "muon" : "adamw");
+    if (share > 0) {
+        used +=
+            snprintf(line + used, size - (size_t)used,
+                     "; the arithmetic of Muon's iteration is %.2g of the rest of a step", share);
+    }
+    if (training->embedding_rate != asked.embedding_rate) {
+        used += snprintf(line + used, size - (size_t)used, "; embeddings learn at %g",
+                         training->embedding_rate);
+    }
+    if (training->momentum != asked.momentum ||
+        (asked.muon_steps != 0 && training->muon_steps == 0)) {
+        used +=
+            snprintf(line + used, size - (size_t)used, "; --momentum and --muon-steps do nothing");
+    }
+    snprintf(line + used, size - (size_t)used, ")\n");
+    return MIXT_OK;
+}
+
 mixt_status train_prepare(train_settings *settings, const cli_arguments *arguments,
                           const char *kept, cli_resources *resources, mixt_error *error)
 {
@@ -284,16 +315,17 @@ mixt_status train_prepare(train_settings *settings, const cli_arguments *argumen
     if (train_has_source(settings)) {
         TRY(train_open_source(settings, arguments, resources, error));
     }
-    return find_tokenizer(settings, arguments, kept, resources, error);
+    TRY(find_tokenizer(settings, arguments, kept, resources, error));
+    if (!train_has_source(settings)) {
+        settings->model.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
+    }
+    return settings->resumes ? MIXT_OK : train_choose_optimizer(settings, error);
 }
 
 mixt_status train_prepare_data(train_settings *settings, cli_resources *resources,
                                mixt_error *error)
 {
     TRY(open_training_data(&settings->data, settings->heldout, resources, error));
-    if (!train_has_source(settings)) {
-        settings->model.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
-    }
     if (program_ranks != NULL) {
         return train_share_model(settings, resources, error);
     }

@@ -583,6 +583,8 @@ static void remove_checkpoints(const char *folder)
     }
 }
 
+/* Cells that do not say otherwise have AdamW: a difference between them is not to be one of
+ * optimizers, which --optimizer auto chooses by cost. */
 int study_work(const study *s, const study_cell *cell, size_t seed, int threads)
 {
     char folder[300], began[400], config[400], trained[400], count[16];
@@ -591,10 +593,12 @@ int study_work(const study *s, const study_cell *cell, size_t seed, int threads)
     run_file(s, cell, seed, "train.conf", began);
     run_file(s, cell, seed, "trained", trained);
     snprintf(count, sizeof count, "%d", threads);
-    char *words[] = {"mixt", "train", "--out", folder, "--threads", count, config, NULL};
+    char *words[] = {"mixt", "train", "--out",       folder,  "--threads",
+                     count,  config,  "--optimizer", "adamw", NULL};
     int status = STATUS_DONE;
     if (!files_exist(trained)) { /* a run that goes on has settings of its own already */
-        status = run_program(files_exist(began) ? 6 : 7, words);
+        bool says = study_value_of(&cell->options, "optimizer") != NULL;
+        status = run_program(files_exist(began) ? 6 : says ? 7 : 9, words);
         if (status == STATUS_DONE && !files_replace(trained, "", 0)) {
             status = fail_with(STATUS_FAILED, "%s: %s", trained, strerror(errno));
         }

@@ -474,6 +474,9 @@ static bool check_cell(study *s, study_cell *cell, int threads)
             good = add_word(&q, option->name, option->value);
         }
     }
+    if (good && !has_option(cell, "optimizer")) { /* as study_work */
+        good = add_word(&q, "optimizer", "adamw");
+    }
     good = good && add_shape(s, cell, &q);
     good = good ? hear(s, cell, &q) : study_no_memory(s);
     for (int i = 0; i < q.count; i++) {

@@ -9,6 +9,8 @@
 #include "train.h"
 #include "training.h"
 
+enum { MUON_STEPS_BEFORE = 5 }; /* what train.conf of an older run has whatever its optimizer */
+
 static const cli_option train_options[] = {
     OPTION_OF_DATA(train_settings),
     {.name = "out",
@@ -118,7 +120,7 @@ static const cli_option look_options[] = {
     {.name = "measure",
      .kind = OPTION_FLAG,
      .offset = offsetof(train_settings, measure),
-     .help = "with --dry-run: also the seconds of one step, measured with random tokens"},
+     .help = "with --dry-run: also the seconds of one step of AdamW, measured with random tokens"},
     {0},
 };
 
@@ -368,6 +370,7 @@ static int prepare(train_settings *settings, cli_arguments *arguments, const run
     mixt_error error = MIXT_ERROR_INIT;
     const char *kept = has_tokenizer(folder) ? folder->tokenizer : NULL;
     mixt_status status = MIXT_OK;
+    settings->resumes = files_exist(folder->latest);
     if (ranks_lead()) {
         interrupt_undo(folder->had_lock ? NULL : folder->lock_file, settings->out,
                        strlen(folder->first_made));
@@ -413,6 +416,7 @@ static int train_and_save(train_settings *settings, cli_arguments *arguments, ru
     }
     print_ignored(arguments);
     print_model_line(resources.model, settings->training.parts, settings->training.lora_rank);
+    fputs(settings->optimizer_line, stderr);
     settings->training.lock = folder->lock;
     status = train_run(&(training_run){.resources = &resources,
                                        .options = &settings->training,
@@ -531,11 +535,11 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
                           "say one of them");
     }
     if (settings->training.momentum != mixt_train_options_default().momentum &&
-        settings->training.optimizer != MIXT_OPTIMIZER_MUON) {
+        settings->training.optimizer == MIXT_OPTIMIZER_ADAMW) {
         return fail_usage("--momentum: of --optimizer muon; AdamW has --beta1");
     }
-    if (settings->training.muon_steps != mixt_train_options_default().muon_steps &&
-        settings->training.optimizer != MIXT_OPTIMIZER_MUON) {
+    if (settings->training.muon_steps != 0 && settings->training.muon_steps != MUON_STEPS_BEFORE &&
+        settings->training.optimizer == MIXT_OPTIMIZER_ADAMW) {
         return fail_usage("--muon-steps: of --optimizer muon");
     }
     int ranks = train_check_ranks(settings);
@@ -749,6 +753,7 @@ static mixt_status print_dry_run(train_settings *settings, const cli_arguments *
     if (resources->model != NULL) {
         TRY(mixt_trainer_check(resources->model, training, error));
     }
+    TRY(train_choose_optimizer(settings, error));
     TRY(mixt_model_options_describe(&settings->model, training->window, &info, &forward, &backward,
                                     error));
     long long step = (long long)training->batch_size * training->accumulation * training->window;
@@ -761,7 +766,8 @@ static mixt_status print_dry_run(train_settings *settings, const cli_arguments *
     print_json_number(stdout, forward / training->window);
     fputs(", \"training_flops_per_token\": ", stdout);
     print_json_number(stdout, (forward + backward) / training->window);
-    fputs(", \"family\": ", stdout);
+    printf(", \"optimizer\": \"%s\", \"family\": ",
+           training->optimizer == MIXT_OPTIMIZER_MUON ? "muon" : "adamw");
     print_json_text(stdout, info.family);
     fputs(", \"routing\": ", stdout);
     print_json_text(stdout, info.routing);

@@ -23,10 +23,12 @@ typedef struct train_settings {
     int64_t tokenizer_bytes;
     int64_t sample_every;
     bool must_resume; /* init_from = resume */
+    bool resumes;     /* there is a checkpoint, which has what --optimizer auto came to */
     bool dry_run, measure;
     int data_parallel, expert_parallel, exchange_chunks; /* 0: as follows */
     char note[200];                                      /* on what followed from other options */
     char choice_note[100];
+    char optimizer_line[300]; /* what --optimizer auto came to; "": it was not asked */
     char nanogpt_note[NANOGPT_NOTE_SIZE];
 } train_settings;
 
@@ -42,6 +44,9 @@ void train_fit_choices(train_settings *settings, const cli_arguments *arguments)
 /* A window and a context length that fit: where one of them was not said it follows the other. */
 mixt_status train_fit_window(train_settings *settings, const cli_arguments *arguments,
                              mixt_error *error);
+/* What --optimizer auto stands for in a new run, which train.conf then says. The model's options
+ * are those that the run has. */
+mixt_status train_choose_optimizer(train_settings *settings, mixt_error *error);
 /* Context and tokenizer (`kept`: the run's own, or NULL), and the model where it begins with one.
  */
 mixt_status train_prepare(train_settings *settings, const cli_arguments *arguments,

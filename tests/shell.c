@@ -137,7 +137,7 @@ void shell_train(void)
              "done; done; \"$MIXT\" train --data text --out run --steps 12 --vocab-size 300 "
              "--layers 3 --hidden-size 32 --heads 2 --kv-heads 1 --head-dim 16 --ffn-size 32 "
              "--experts 4 --window 32 --context-length 256 --batch-size 4 --warmup 2 "
-             "--heldout 0.3 --learning-rate 0.01 -t 1");
+             "--heldout 0.3 --learning-rate 0.01 --optimizer adamw --balance-coefficient 0.1 -t 1");
 }
 
 void assert_has(const char *text, const char *part)

@@ -85,8 +85,10 @@ static void parts_are_said_kept_and_refused(void **state)
     assert_has(shell_err, " 24,992 learn\n");
     assert_int_equal(shell("\"$MIXT\" train --out parts --steps 4 --train router"), 2);
     assert_has(shell_err, "parts was router,experts,norms when this run began and is router now");
-    shell_refuses(NEW "--out parts2 --momentum 0.9", "--momentum: of --optimizer muon");
-    shell_refuses(NEW "--out parts2 --muon-steps 3", "--muon-steps: of --optimizer muon");
+    shell_refuses(NEW "--out parts2 --optimizer adamw --momentum 0.9",
+                  "--momentum: of --optimizer muon");
+    shell_refuses(NEW "--out parts2 --optimizer adamw --muon-steps 3",
+                  "--muon-steps: of --optimizer muon");
     shell_do(NEW "--out muon --steps 2 --optimizer muon --momentum 0.9 --muon-steps 3 "
                  "--embedding-rate 0.01; cat muon/train.conf; \"$MIXT\" train "
                  "--out muon --steps 3; ! \"$MIXT\" train --out muon --steps 4 --optimizer adamw");
@@ -440,6 +442,41 @@ static void sources_stay_what_they_were(void **state)
                   "--model-config: run/model is asked");
     assert_int_equal(shell("\"$MIXT\" train --out run --balance-coefficient 0.0003"), 2);
     assert_has(shell_err, "router_aux_loss_coef was 0.1 when this run began and is 0.0003 now");
+}
+
+/* ---- the optimizer */
+
+/* auto is settled when a run begins, said, kept in train.conf, and not asked again. */
+static void optimizer_is_chosen_once(void **state)
+{
+    (void)state;
+    shell_train();
+    shell_do("rm -rf auto; " NEW "--out auto --steps 2 --batch-size 64; cat auto/train.conf");
+    assert_has(shell_err, "\noptimizer: muon (auto; the arithmetic of Muon's iteration is 0.");
+    assert_has(shell_err, " of the rest of a step; embeddings learn at 0.01)\n");
+    assert_has(shell_out, "\noptimizer = muon\nmomentum = 0.95\nmuon-steps = 3\n"
+                          "embedding-rate = 0.01\n");
+    shell_do("\"$MIXT\" train --out auto --steps 3");
+    assert_lacks(shell_err, "optimizer: ");
+    assert_int_equal(shell("\"$MIXT\" train --out auto --steps 4 --optimizer adamw"), 2);
+    assert_has(shell_err, "optimizer was muon when this run began and is adamw now");
+    shell_do("rm -rf auto; " NEW "--out auto --steps 2 --batch-size 1 --muon-steps 4; "
+             "cat auto/train.conf");
+    assert_has(shell_err, "\noptimizer: adamw (auto; the arithmetic of Muon's iteration is ");
+    assert_has(shell_err, " of the rest of a step; --momentum and --muon-steps do nothing)\n");
+    assert_has(shell_out, "\noptimizer = adamw\nmomentum = 0.95\nembedding-rate = 0\n");
+    /* of a run before there was the option, and asked for again: what its checkpoint has */
+    shell_do("rm -rf auto-old; cp -r run auto-old; sed -i '/^optimizer/d; /^muon-steps/d' "
+             "auto-old/train.conf; \"$MIXT\" train --out auto-old --steps 13");
+    assert_lacks(shell_err, "optimizer: ");
+    shell_do("\"$MIXT\" train --out auto-old --steps 14 --optimizer auto --muon-steps 5; "
+             "rm -rf auto-lora; \"$MIXT\" train --data text --init-from run/model --lora-rank 2 "
+             "--out auto-lora --steps 2 --window 32 --batch-size 64 -t 1; "
+             "grep -x 'optimizer = adamw' auto-lora/train.conf");
+    assert_has(shell_err, "\noptimizer: adamw (auto)\n");
+    shell_do("for n in 64 1; do " NEW "--dry-run --batch-size $n; done");
+    assert_has(shell_out, "\"optimizer\": \"muon\"");
+    assert_has(shell_out, "\"optimizer\": \"adamw\"");
 }
 
 /* ---- beside --init-from */
@@ -836,6 +873,7 @@ int main(void)
         cmocka_unit_test(refused_runs_leave_nothing),
         cmocka_unit_test(one_of_several_wins),
         cmocka_unit_test(a_run_that_is_done_says_so),
+        cmocka_unit_test(optimizer_is_chosen_once),
         cmocka_unit_test(sources_stay_what_they_were),
         cmocka_unit_test(options_beside_init_from),
         cmocka_unit_test(frozen_routers_stay),

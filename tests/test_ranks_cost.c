@@ -32,6 +32,7 @@ static mixt_model_options shape(void)
 static mixt_train_options training(int accumulation)
 {
     mixt_train_options o = mixt_train_options_default();
+    o.optimizer = MIXT_OPTIMIZER_ADAMW;
     o.batch_size = 2;
     o.window = 64;
     o.accumulation = accumulation;

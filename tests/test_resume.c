@@ -294,7 +294,7 @@ static void other_options_are_refused_by_name(void **state)
     model = train_setup_model_options();
     model.router.balance_coefficient = 0.02;
     train_setup_new_model(&setup, &model);
-    refused(&setup, "router_aux_loss_coef was 0.1");
+    refused(&setup, "router_aux_loss_coef was 0.3");
     model = train_setup_model_options();
     model.router.select = 1;
     train_setup_new_model(&setup, &model);

@@ -110,6 +110,7 @@ void train_setup_open(train_setup *setup, int threads, const mixt_model_options 
     setup->data = train_setup_data(setup->folder, setup->tokenizer, 0);
     train_setup_new_model(setup, options);
     setup->options = mixt_train_options_default();
+    setup->options.optimizer = MIXT_OPTIMIZER_ADAMW;
     setup->options.steps = 12;
     setup->options.batch_size = 2;
     setup->options.window = 32;

@@ -36,6 +36,7 @@ mixt_model *fuzz_smallest_model(void)
     options.experts_per_token = 2;
     options.tie_embeddings = true;
     options.separator = 256;
+    options.router.balance_coefficient = 0.1; /* that of the seeds */
     FUZZ_REQUIRE(mixt_model_create(&options, 1, &model, &error) == MIXT_OK, error.message);
     return model;
 }

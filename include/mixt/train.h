@@ -33,6 +33,9 @@ typedef enum mixt_optimizer_kind {
     MIXT_OPTIMIZER_MUON, /* of matrices in attention, experts and MLPs, one by one
                             (docs/training.md: steps as long as AdamW's, 2502.16982); AdamW of all
                             else */
+    MIXT_OPTIMIZER_AUTO, /* when a run begins: Muon where that costs little beside the rest of a
+                            step, else AdamW (mixt_train_options_choose). A run that is resumed goes
+                            on with what its checkpoint has */
 } mixt_optimizer_kind;
 
 /* Expert matrices that have adapters. */
@@ -72,15 +75,16 @@ typedef struct mixt_train_options {
                  trainer takes one itself */
     int64_t parts;   /* mixt_train_part joined by |: these learn, all else keeps its bits; 0: all */
     double momentum; /* Muon: 0.95; 0 counts as that */
-    mixt_optimizer_kind optimizer;
+    mixt_optimizer_kind optimizer; /* AUTO by default */
     /* Low-rank adapters on expert matrices (Hu et al. 2021, 2106.09685): w + alpha / rank b a. */
     double lora_alpha;     /* to 1e9; 0: as lora_rank, so that the scale is 1 */
     int lora_rank;         /* 0: none. Else adapters learn, and of the model what `parts` names
                               without the experts; parts 0 and MIXT_PART_ALL are nothing more */
     int lora_targets;      /* mixt_lora_target joined by |; 0: all */
     const char *lora_base; /* what adapter_config.json says the adapters are of; NULL: nothing */
-    double embedding_rate; /* highest learning rate of the embeddings; 0: learning_rate */
-    int64_t muon_steps;    /* of Muon's iteration: 5; 0 counts as that */
+    double embedding_rate; /* highest learning rate of the embeddings; 0: learning_rate, or 5 times
+                              that where AUTO took Muon */
+    int64_t muon_steps;    /* of Muon's iteration; 0: 5, or 3 where AUTO took it */
     bool exact_reduce; /* gradients are added up micro batch by micro batch, so that the result does
                           not depend on how many ranks train (ranks.h) */
     uint64_t reserved[7];
@@ -94,6 +98,17 @@ MIXT_API mixt_status mixt_train_options_check(const mixt_train_options *options,
  * model that is there mixt_trainer_check knows more: its family, adapters, changed routing. */
 MIXT_API mixt_status mixt_train_check(const mixt_model_options *model,
                                       const mixt_train_options *options, mixt_error *error);
+
+/* Settles what MIXT_OPTIMIZER_AUTO stands for in a new run on a model of these options, and with it
+ * muon_steps and embedding_rate where they are 0. Muon is taken where the floating-point operations
+ * of its iteration, over the matrices that learn, are at most as many as those of both passes over
+ * a step's tokens (batch_size * accumulation * window; of experts the chosen ones); AdamW
+ * otherwise, and where adapters learn (lora_rank). *muon_share (may be NULL) is that ratio, 0 where
+ * it does not count. Other optimizers stay as they are. mixt_trainer_create does it by itself: who
+ * calls this before may say what it came to. */
+MIXT_API mixt_status mixt_train_options_choose(const mixt_model_options *model,
+                                               mixt_train_options *options, double *muon_share,
+                                               mixt_error *error);
 
 typedef struct mixt_step_report {
     int64_t step;        /* finished steps */
@@ -146,6 +161,8 @@ MIXT_API void mixt_trainer_free(mixt_trainer *trainer);
 MIXT_API bool mixt_trainer_done(const mixt_trainer *trainer);
 /* Finished steps, those of earlier processes included. */
 MIXT_API int64_t mixt_trainer_steps(const mixt_trainer *trainer);
+/* What steps it: never MIXT_OPTIMIZER_AUTO. */
+MIXT_API mixt_optimizer_kind mixt_trainer_optimizer(const mixt_trainer *trainer);
 /* One optimizer step with its log line, and a checkpoint when one is due. */
 MIXT_API mixt_status mixt_trainer_step(mixt_trainer *trainer, mixt_step_report *report,
                                        mixt_error *error);

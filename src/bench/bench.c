@@ -205,6 +205,7 @@ static mixt_status bench_training(bench *b)
     options.batch_size = b->options->batch_size;
     options.window = b->options->window;
     options.weight_decay = 0;
+    options.optimizer = MIXT_OPTIMIZER_ADAMW;
     mixt_trainer *trainer = NULL;
     profile *p = calloc(1, sizeof *p);
     mixt_status status =

@@ -581,7 +581,9 @@ static mixt_status cost_of_rank(paper_rank *r, mixt_ranks_cost *cost, mixt_error
 static mixt_status predict(const mixt_model_options *model, const mixt_train_options *training,
                            const mixt_ranks_paper *paper, mixt_ranks_cost *cost, mixt_error *error)
 {
-    paper_rank rank = {.paper = paper, .training = training};
+    mixt_train_options chosen = *training;
+    paper_rank rank = {.paper = paper, .training = &chosen};
+    MIXT_TRY(mixt_train_options_choose(model, &chosen, NULL, error));
     rank.transport = (mixt_transport){.version = MIXT_TRANSPORT_VERSION, .count = paper->ranks};
     *cost = (mixt_ranks_cost){0};
     mixt_status status = lay_out(&rank, model, error);

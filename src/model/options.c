@@ -29,7 +29,7 @@ mixt_model_options mixt_model_options_default(void)
                    .scale = 1.0,
                    .weights = MIXT_ROUTER_LEARNED,
                    .balance = MIXT_BALANCE_SWITCH,
-                   .balance_coefficient = 0.1,
+                   .balance_coefficient = 0.3,
                    .z_coefficient = 0.001},
     };
 }

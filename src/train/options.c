@@ -45,7 +45,7 @@ const mixt_train_option mixt_train_option_rows[] = {
     ROW(evaluate_tokens, LONG, 0, FAR, false),
     NEWER(parts, LONG, 0, MIXT_PART_ALL),
     NEWER(momentum, REAL, 0, 0.9999999),
-    NEWER(optimizer, INT, 0, MIXT_OPTIMIZER_MUON),
+    NEWER(optimizer, INT, 0, MIXT_OPTIMIZER_AUTO),
     NEWER(lora_rank, INT, 0, 1 << 20),
     NEWER(lora_alpha, REAL, 0, 1e9), /* as adapters are read */
     NEWER(lora_targets, INT, 0, MIXT_LORA_ALL),
@@ -79,8 +79,16 @@ mixt_train_options mixt_train_options_default(void)
         .evaluate_tokens = 50000,
         .parts = MIXT_PART_ALL,
         .momentum = 0.95,
-        .muon_steps = 5,
+        .optimizer = MIXT_OPTIMIZER_AUTO,
     };
+}
+
+mixt_train_options mixt_train_options_older(void)
+{
+    mixt_train_options options = mixt_train_options_default();
+    options.optimizer = MIXT_OPTIMIZER_ADAMW;
+    options.muon_steps = 5;
+    return options;
 }
 
 const char *mixt_train_part_name(int index)
@@ -157,13 +165,13 @@ void mixt_train_option_show(const mixt_train_option *row, const char *text,
                             char to[MIXT_TRAIN_SHOWN])
 {
     static const char *const schedules[] = {"cosine", "wsd", "constant"};
-    static const char *const optimizers[] = {"adamw", "muon"};
+    static const char *const optimizers[] = {"adamw", "muon", "auto"};
     double value = row->type == MIXT_TRAIN_SEED ? 0 : mixt_number_read(text, NULL);
     if (row->type == MIXT_TRAIN_BOOL) {
         snprintf(to, MIXT_TRAIN_SHOWN, "%s", value != 0 ? "true" : "false");
     } else if (row->offset == offsetof(mixt_train_options, schedule) && value >= 0 && value < 3) {
         snprintf(to, MIXT_TRAIN_SHOWN, "%s", schedules[(int)value]);
-    } else if (row->offset == offsetof(mixt_train_options, optimizer) && value >= 0 && value < 2) {
+    } else if (row->offset == offsetof(mixt_train_options, optimizer) && value >= 0 && value < 3) {
         snprintf(to, MIXT_TRAIN_SHOWN, "%s", optimizers[(int)value]);
     } else if (row->offset == offsetof(mixt_train_options, parts) && value >= 0 &&
                value <= (MIXT_PART_ALL | MIXT_PART_ADAPTERS)) {

@@ -18,11 +18,15 @@ typedef struct mixt_train_option {
     size_t offset; /* in mixt_train_options */
     double low, high;
     bool fixed; /* changes the result: a resumed run must have the same */
-    bool newer; /* than version 1 of state.json: where it is not there, it was the default */
+    bool newer; /* than version 1 of state.json: where it is not there, it was that of
+                  mixt_train_options_older */
 } mixt_train_option;
 
 /* Ends with a NULL name. */
 extern const mixt_train_option mixt_train_option_rows[];
+
+/* What runs had before an option was there that a checkpoint does not have. */
+mixt_train_options mixt_train_options_older(void);
 
 /* The value exactly, as text: what state.json holds. */
 void mixt_train_option_text(const mixt_train_option *row, const mixt_train_options *options,

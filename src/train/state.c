@@ -235,7 +235,7 @@ static mixt_status refuse(const mixt_json_object *state, const char *what, const
                      state->file, what, before, now);
 }
 
-/* An option as it was; *value stays, and is the default, where the run is older than the option. */
+/* An option as it was; *value stays where the run is older than the option. */
 static mixt_status read_option(const mixt_json_object *options, const mixt_train_option *row,
                                const char **value)
 {
@@ -246,7 +246,7 @@ static mixt_status read_option(const mixt_json_object *options, const mixt_train
 static mixt_status compare_options(const mixt_trainer *trainer, const mixt_json_object *state)
 {
     const json_t *member;
-    const mixt_train_options defaults = mixt_train_options_default();
+    const mixt_train_options older = mixt_train_options_older();
     char usual[MIXT_NUMBER_SIZE];
     mixt_status status = mixt_json_member(state, "options", &member);
     mixt_json_object options = {member, state->file, "options.", state->error};
@@ -255,7 +255,7 @@ static mixt_status compare_options(const mixt_trainer *trainer, const mixt_json_
         const char *before = usual;
         char was[MIXT_TRAIN_SHOWN], now[MIXT_TRAIN_SHOWN];
         mixt_train_option_text(row, &trainer->options, now);
-        mixt_train_option_text(row, &defaults, usual);
+        mixt_train_option_text(row, &older, usual);
         status = row->fixed ? read_option(&options, row, &before) : MIXT_OK;
         if (status == MIXT_OK && row->fixed && !mixt_train_option_is(row, before, now)) {
             mixt_train_option_show(row, before, was);

@@ -177,12 +177,14 @@ static mixt_status build(mixt_trainer *trainer, mixt_error *error)
 }
 
 mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
-                              const mixt_train_options *options, mixt_trainer **result,
+                              const mixt_train_options *asked, mixt_trainer **result,
                               mixt_error *error)
 {
     *result = NULL;
-    const mixt_adapters adapters = adapters_of(options);
+    const mixt_adapters adapters = adapters_of(asked);
+    mixt_train_options chosen = *asked, *options = &chosen;
     MIXT_TRY(mixt_trainer_check(model, options, error));
+    MIXT_TRY(mixt_train_options_choose(&model->options, options, NULL, error));
     MIXT_TRY(adapters.rank > 0 ? mixt_adapters_add(model, &adapters, options->seed, error)
                                : mixt_model_load(model, error));
     mixt_trainer *trainer = calloc(1, sizeof *trainer);
@@ -225,8 +227,10 @@ mixt_status mixt_trainer_create(mixt_context *context, mixt_model *model, const 
 {
     *result = NULL;
     MIXT_TRY(mixt_data_check_ids(data, model->options.vocab_size, error));
-    mixt_trainer *trainer;
-    mixt_status status = mixt_trainer_make(context, model, options, &trainer, error);
+    mixt_trainer *trainer = NULL;
+    mixt_train_options settled = *options;
+    MIXT_TRY(mixt_train_settle(model, folder, &settled, error));
+    mixt_status status = mixt_trainer_make(context, model, &settled, &trainer, error);
     status = agree(model, status, error);
     if (status != MIXT_OK) {
         mixt_trainer_free(trainer);
@@ -299,6 +303,11 @@ bool mixt_trainer_done(const mixt_trainer *trainer)
 int64_t mixt_trainer_steps(const mixt_trainer *trainer)
 {
     return trainer->counters.step;
+}
+
+mixt_optimizer_kind mixt_trainer_optimizer(const mixt_trainer *trainer)
+{
+    return trainer->options.optimizer;
 }
 
 uint64_t mixt_trainer_learning(const mixt_trainer *trainer, int64_t parts)

@@ -120,6 +120,11 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
 /* Loss and gradients of the staged micro batches; sums->targets must be set. */
 mixt_status mixt_trainer_gradients(mixt_trainer *trainer, mixt_step_sums *sums, mixt_error *error);
 
+/* choice.c: an optimizer that options leave open becomes that of the folder's checkpoint, if it has
+ * one. Ranks call it together. */
+mixt_status mixt_train_settle(const mixt_model *model, const char *folder,
+                              mixt_train_options *options, mixt_error *error);
+
 /* blocks.c */
 mixt_status mixt_train_blocks_create(mixt_trainer *trainer, mixt_error *error);
 void mixt_train_blocks_free(mixt_trainer *trainer);

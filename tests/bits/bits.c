@@ -603,6 +603,8 @@ static run_case standard_case(const char *name)
     c.model.experts = 6;
     c.model.experts_per_token = 2;
     c.model.separator = 256;
+    c.model.router.balance_coefficient = 0.1;
+    c.train.optimizer = MIXT_OPTIMIZER_ADAMW;
     c.train.steps = 30;
     c.train.batch_size = 3;
     c.train.window = WINDOW;
