@@ -538,7 +538,8 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
         settings->training.optimizer == MIXT_OPTIMIZER_ADAMW) {
         return fail_usage("--momentum: of --optimizer muon; AdamW has --beta1");
     }
-    if (settings->training.muon_steps != 0 && settings->training.muon_steps != MUON_STEPS_BEFORE &&
+    if (!folder->had_config && settings->training.muon_steps != 0 &&
+        settings->training.muon_steps != MUON_STEPS_BEFORE &&
         settings->training.optimizer == MIXT_OPTIMIZER_ADAMW) {
         return fail_usage("--muon-steps: of --optimizer muon");
     }
