@@ -91,7 +91,7 @@ class Bench:
         out = self.folder / f"run-{self.made}"
         vocabulary = re.search(r"--vocab-size (\d+)", shape).group(1)
         return out, [self.a.mixt, "train", "--data", str(self.text), "--tokenizer", self.tokenizer(int(vocabulary)),
-                     "--heldout", "0", "--out", str(out), *shlex.split(shape), *shlex.split(more)]
+                     "--heldout", "0", "--optimizer", "adamw", "--out", str(out), *shlex.split(shape), *shlex.split(more)]
 
     def losses(self, out):
         lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -161,7 +161,7 @@ def overhead(bench):
 def predict(bench, data, expert, limits, efficiency, exact=False, chunks=0):
     ranks = data * expert
     command = [bench.a.mixt, "info", STEP_SHAPE, "--plan", "train", "--ranks", str(ranks), "--data-parallel", str(data),
-               "--accumulation", str(RUNS * ranks), "-b", "4", "--window", "256",
+               "--accumulation", str(RUNS * ranks), "-b", "4", "--window", "256", "--optimizer", "adamw",
                "--flops", f"{limits['fp32_flops']:.6g}", "--bandwidth", f"{limits['read_bytes']:.6g}",
                "--efficiency", f"{efficiency:.4f}", "--network", f"{8 * limits['network_bytes']:.6g}",
                "--latency", f"{1e6 * limits['latency']:.4g}", "--delay", f"{1e6 * limits.get('delay', 0):.4g}",

@@ -36,7 +36,8 @@ static void check_row(const char *row)
     bool accelerator = strcmp(machine, "400T") == 0;
     snprintf(command, sizeof command,
              "\"$MIXT\" info \"$SOURCES\"/bench/shapes/deepseek-v3.json --plan train --window 4096 "
-             "-b 1 --recompute --json --ranks %d --network %s --flops %s --bandwidth %s "
+             "-b 1 --recompute --optimizer adamw --json --ranks %d --network %s --flops %s "
+             "--bandwidth %s "
              "--efficiency %s",
              ranks, network, machine, accelerator ? "3T" : "800G", accelerator ? "0.4" : "0.6");
     shell_do(command);

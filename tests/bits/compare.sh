@@ -38,7 +38,8 @@ program_lines() {
     "$mixt" train --data text --out cli --steps "${BITS_FEW:-60}" --vocab-size 320 --layers 2 \
         --hidden-size 48 --heads 4 --kv-heads 2 --head-dim 12 --ffn-size 40 --experts 6 --window 48 \
         --context-length 48 --batch-size 3 --warmup 5 --learning-rate 0.004 --heldout 0.2 \
-        --threads 2 --seed 5 >out.txt 2>err.txt || { tail -3 err.txt >&2; die "mixt train failed"; }
+        --optimizer adamw --balance-coefficient 0.1 --threads 2 --seed 5 >out.txt 2>err.txt ||
+        { tail -3 err.txt >&2; die "mixt train failed"; }
     line train/weights cat cli/model/model.safetensors
     line train/vocabulary cat cli/model/tokenizer.json
     line info "$mixt" info -m cli/model
