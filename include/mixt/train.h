@@ -101,8 +101,8 @@ MIXT_API mixt_status mixt_train_check(const mixt_model_options *model,
 
 /* Settles what MIXT_OPTIMIZER_AUTO stands for in a new run on a model of these options, and with it
  * muon_steps and embedding_rate where they are 0. Muon is taken where the floating-point operations
- * of its iteration, over the matrices that learn, are at most as many as those of both passes over
- * a step's tokens (batch_size * accumulation * window; of experts the chosen ones); AdamW
+ * of its iteration, over the matrices that learn, are at most two thirds of those of both passes
+ * over a step's tokens (batch_size * accumulation * window; of experts the chosen ones); AdamW
  * otherwise, and where adapters learn (lora_rank). *muon_share (may be NULL) is that ratio, 0 where
  * it does not count. Other optimizers stay as they are. mixt_trainer_create does it by itself: who
  * calls this before may say what it came to. */

@@ -7,35 +7,16 @@
 #include "formats/checkpoint.h"
 #include "formats/json.h"
 #include "model/parameters.h"
-#include "ops/shape.h"
 #include "train/options.h"
 #include "train/trainer.h"
 
 /* Floating-point operations of Muon's iteration over those of a step's passes, at most.
  * docs/results.md, section 7, has the measurements. */
-#define MUON_SHARE 1.0
+#define MUON_SHARE (2.0 / 3)
 #define EMBEDDING_FACTOR 5.0
 
 /* ------------------------------------------------------------------------------------------ */
 /* By cost                                                                                    */
-
-/* Operations of one step of Muon on a parameter, by the operator's own formula. */
-static double muon_flops(const mixt_parameter *p, int64_t steps)
-{
-    const mixt_muon_arguments arguments = {.steps = steps};
-    const mixt_attributes attributes = {.muon = &arguments};
-    mixt_shape in[MIXT_SLOTS] = {{0}}, out[MIXT_SLOTS] = {{0}};
-    double bytes[MIXT_SLOTS] = {0};
-    for (int i = 0; i < MUON_INPUTS; i++) {
-        bytes[i] = sizeof(float);
-        in[i] = mixt_shape_static(3, p->rank == 3 ? p->size[0] : 1, p->size[p->rank - 2],
-                                  p->size[p->rank - 1]);
-    }
-    const mixt_cost_request request = {&attributes, in, out, 1, bytes};
-    mixt_cost cost = {0};
-    mixt_operator_row(MIXT_OP_muon)->cost(&request, &cost);
-    return cost.forward_flops;
-}
 
 /* Operations of both passes over a window, with as many rows for experts as tokens choose, without
  * what --recompute does twice: the choice is not to hang on it. */
@@ -69,7 +50,7 @@ static mixt_status cost_of_muon(const mixt_model_options *options, const mixt_tr
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         bool steps = p->trainable && mixt_train_uses_muon(&trainer, p);
-        muon += steps ? muon_flops(p, o->muon_steps != 0 ? o->muon_steps : 3) : 0;
+        muon += steps ? mixt_optimizer_muon_flops(p, o->muon_steps != 0 ? o->muon_steps : 3) : 0;
     }
     mixt_status status = muon > 0 ? pass_flops(model, o->window, &passes, error) : MIXT_OK;
     mixt_model_free(model);

@@ -412,3 +412,20 @@ void mixt_optimizer_bias(mixt_trainer *trainer)
         }
     }
 }
+
+double mixt_optimizer_muon_flops(const mixt_parameter *p, int64_t steps)
+{
+    const mixt_muon_arguments arguments = {.steps = steps};
+    const mixt_attributes attributes = {.muon = &arguments};
+    mixt_shape in[MIXT_SLOTS] = {{0}}, out[MIXT_SLOTS] = {{0}};
+    double bytes[MIXT_SLOTS] = {0};
+    for (int i = 0; i < MUON_INPUTS; i++) {
+        bytes[i] = sizeof(float);
+        in[i] = mixt_shape_static(3, p->rank == 3 ? p->size[0] : 1, p->size[p->rank - 2],
+                                  p->size[p->rank - 1]);
+    }
+    const mixt_cost_request request = {&attributes, in, out, 1, bytes};
+    mixt_cost cost = {0};
+    mixt_operator_row(MIXT_OP_muon)->cost(&request, &cost);
+    return cost.forward_flops;
+}

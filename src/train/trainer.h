@@ -205,6 +205,8 @@ mixt_status mixt_optimizer_norm(mixt_trainer *trainer, mixt_train_block block, d
 /* One step on every trainable parameter; with ranks each takes its own, and all get the weights. */
 mixt_status mixt_optimizer_step(mixt_trainer *trainer, double rate, double gradient_scale,
                                 mixt_error *error);
+/* Floating-point operations of a step of Muon on a parameter, by the operator's formula. */
+double mixt_optimizer_muon_flops(const mixt_parameter *parameter, int64_t steps);
 /* Loss-free balancing: moves the selection biases by the step's counts. */
 void mixt_optimizer_bias(mixt_trainer *trainer);
 
