@@ -86,6 +86,8 @@ static void what_is_said_stays(void **state)
     mixt_train_options o = mixt_train_options_default(), got;
     double share;
     o.muon_steps = 5;
+    assert_int_equal(choose(&model, o, NULL).optimizer, MIXT_OPTIMIZER_ADAMW); /* costs more */
+    o.accumulation = 2;
     o.momentum = 0.9;
     o.embedding_rate = 0.004;
     got = choose(&model, o, NULL);
