@@ -67,28 +67,42 @@ INLINE void values_f16(vw word, vr values[2])
     values[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1));
 }
 
-/* The code whose sign is at bit 31 and its magnitude below. Exponents 1 to 15 are moved; codes
- * below them are eighths of 2^-6: that much more than the same number without eighths. */
-INLINE vr value_f8(vw code)
+/* Both bytes of the bfloat16 that a code is. A sign and the upper three bits of the exponent give
+ * the upper byte, the lowest and the mantissa the lower one, exponents being moved by 120. Codes
+ * below 8 have no exponent, they are multiples of 2^-9: theirs are changed by tables, which give 0
+ * to indices above 127. */
+INLINE void bytes_of_f8(vw codes, vw *high, vw *low)
 {
-    const __m256i bias = _mm256_set1_epi32(120 << 23), smallest = _mm256_set1_epi32(121 << 23);
-    __m256i magnitude = _mm256_srli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x7F000000)), 4);
-    __m256 eighths = _mm256_sub_ps(_mm256_castsi256_ps(_mm256_add_epi32(magnitude, smallest)),
-                                   _mm256_castsi256_ps(smallest));
-    __m256i normal = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32((1 << 23) - 1));
-    __m256i nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7F << 20));
-    __m256 value = _mm256_blendv_ps(eighths, _mm256_castsi256_ps(_mm256_add_epi32(magnitude, bias)),
-                                    _mm256_castsi256_ps(normal));
-    __m256i sign = _mm256_and_si256(code, _mm256_set1_epi32((int)0x80000000U));
-    return _mm256_or_ps(value, _mm256_castsi256_ps(_mm256_or_si256(sign, nan)));
+    const __m256i exponents = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(60, 61, 62, 63, 64, 65, 66, 67, -68, -67, -66, -65, -64, -63, -62, -61));
+    const __m256i change_high =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 60, 7, 7, 7, 0, 0, 0, 0));
+    const __m256i change_low = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 0, 16, -96, -16, 64, 112, 32, 16));
+    __m256i nibbles = _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi8(15));
+    __m256i magnitudes = _mm256_and_si256(codes, _mm256_set1_epi8(127));
+    __m256i small = _mm256_add_epi8(magnitudes, _mm256_set1_epi8(120));
+    __m256i nan = _mm256_cmpeq_epi8(magnitudes, _mm256_set1_epi8(127));
+    *high = _mm256_xor_si256(_mm256_shuffle_epi8(exponents, nibbles),
+                             _mm256_shuffle_epi8(change_high, small));
+    *low = _mm256_xor_si256(_mm256_and_si256(_mm256_slli_epi16(codes, 4), _mm256_set1_epi8(-16)),
+                            _mm256_shuffle_epi8(change_low, small));
+    *high = _mm256_or_si256(*high, nan);
+    *low = _mm256_or_si256(*low, nan);
 }
 
 INLINE void values_f8(vw word, vr values[4])
 {
-    values[0] = value_f8(_mm256_slli_epi32(word, 24));
-    values[1] = value_f8(_mm256_slli_epi32(word, 16));
-    values[2] = value_f8(_mm256_slli_epi32(word, 8));
-    values[3] = value_f8(word);
+    const __m256i upper = _mm256_set1_epi16((short)0xFF00);
+    vw high, low;
+    vr even[2], odd[2];
+    bytes_of_f8(word, &high, &low);
+    values_bf16(_mm256_blendv_epi8(low, _mm256_slli_epi16(high, 8), upper), even);
+    values_bf16(_mm256_blendv_epi8(_mm256_srli_epi16(low, 8), high, upper), odd);
+    values[0] = even[0];
+    values[1] = odd[0];
+    values[2] = even[1];
+    values[3] = odd[1];
 }
 
 #endif

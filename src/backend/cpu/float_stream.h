@@ -22,27 +22,61 @@ INLINE void fetch_ahead(const row_group *group, size_t at, size_t row_end)
     EACH(i, ROW_LANES) r_prefetch(group->data + ahead + (size_t)i * stride);
 }
 
-/* A cache line of each row, from k on. */
-INLINE void add_line(const row_group *group, const stream *s, const mixt_type type,
-                     const int tokens, int64_t k, vr *sums)
+/* Where each row's cache line begins. */
+typedef struct line_at {
+    const stream *of;
+    int64_t k;
+} line_at;
+
+/* A cache line of each row: of several groups a word of each in turn. */
+INLINE void add_line(const row_group *group, const int groups, line_at line, const mixt_type type,
+                     const int tokens, vr (*sums)[STREAM_TOKENS])
 {
     const int per = word_values(type);
-    fetch_ahead(group, (size_t)(k * 4 / per), (size_t)(group->matrix->k * 4 / per));
-    vr factor = type == MIXT_TYPE_F8_E4M3 ? factors_at(group, k) : r_set(1);
+    const int64_t k = line.k;
+    vr factor[STREAM_GROUPS];
+    EACH(g, groups)
+    {
+        fetch_ahead(&group[g], (size_t)(k * 4 / per), (size_t)(group->matrix->k * 4 / per));
+        factor[g] = type == MIXT_TYPE_F8_E4M3 ? factors_at(&group[g], k) : r_set(1);
+    }
     EACH(part, LINE_TILES)
     {
-        vw words[TILE_WORDS];
-        load_tile(group->data + k * 4 / per + part * TILE_BYTES, group->matrix->row_bytes, words);
+        vw words[STREAM_GROUPS][TILE_WORDS];
+        EACH(g, groups)
+        {
+            load_tile(group[g].data + k * 4 / per + part * TILE_BYTES, group->matrix->row_bytes,
+                      words[g]);
+        }
         EACH(i, TILE_WORDS)
         {
             const int64_t at = k + (part * TILE_WORDS + i) * per;
-            vr values[WORD_VALUES_MAX];
-            take_apart(type, words[i], factor, values);
-            EACH(j, per)
+            EACH(g, groups)
             {
-                EACH(t, tokens) sums[t] = r_fma(values[j], r_set(s->x[t][at + j]), sums[t]);
+                vr values[WORD_VALUES_MAX];
+                take_apart(type, words[g][i], factor[g], values);
+                EACH(j, per)
+                {
+                    EACH(t, tokens)
+                    {
+                        sums[g][t] = r_fma(values[j], r_set(line.of->x[t][at + j]), sums[g][t]);
+                    }
+                }
             }
         }
+    }
+}
+
+/* The same of groups that are read together. Codes of 8 bits are taken apart by so many
+ * instructions that a processor does not see as far as the next group's chains, if it comes behind
+ * the line. */
+INLINE void add_lines(const row_group *group, const int groups, line_at line, const mixt_type type,
+                      const int tokens, vr (*sums)[STREAM_TOKENS])
+{
+    if (STREAM_IN_TURN && type == MIXT_TYPE_F8_E4M3 && tokens == 1) {
+        add_line(group, groups, line, type, tokens, sums);
+    } else {
+        EACH(g, groups) add_line(&group[g], 1, line, type, tokens, &sums[g]);
     }
 }
 
@@ -104,7 +138,7 @@ INLINE void stream_rows(const stream *s, const mixt_type type, const int groups,
             EACH(t, tokens) sums[g][t] = r_set(0);
         }
         for (; valid == ROW_LANES && at + line <= end; at += line) {
-            EACH(g, groups) add_line(&group[g], s, type, tokens, at, sums[g]);
+            add_lines(group, groups, (line_at){s, at}, type, tokens, sums);
         }
         EACH(g, groups)
         {
