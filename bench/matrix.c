@@ -13,6 +13,7 @@
 #include "core/half.h"
 #include "core/memory.h"
 #include "ops/kernels.h"
+#include "peak.h"
 
 #define SLICE_SECONDS 0.02
 #define LIST 16 /* products in a list: eight experts' gate and up */
@@ -30,7 +31,6 @@ static double now(void)
 /* The machine                                                                                */
 
 #define PIECE ((size_t)1 << 20)
-#define PEAK_STEPS 20000
 
 static unsigned char *memory;
 static size_t memory_size, memory_at;
@@ -60,43 +60,11 @@ static double bandwidth(const mixt_compute *compute)
     return (double)pieces * (double)PIECE / (now() - begin);
 }
 
-#define TIMES8(x) x(0) x(1) x(2) x(3) x(4) x(5) x(6) x(7)
-
-__attribute__((target("avx512f"))) static float peak_avx512(void)
-{
-    const __m512 a = _mm512_set1_ps(0.999F), b = _mm512_set1_ps(1e-3F);
-#define DECLARE(i) __m512 x##i = _mm512_set1_ps((float)i), y##i = _mm512_set1_ps(-1.0F - (float)i);
-    TIMES8(DECLARE)
-    for (int step = 0; step < PEAK_STEPS; step++) {
-#define STEP(i)                                                                                    \
-    x##i = _mm512_fmadd_ps(x##i, a, b);                                                            \
-    y##i = _mm512_fmadd_ps(y##i, a, b);
-        TIMES8(STEP)
-    }
-    __m512 sum = _mm512_setzero_ps();
-#define ADD(i) sum = _mm512_add_ps(sum, _mm512_add_ps(x##i, y##i));
-    TIMES8(ADD)
-    return _mm512_reduce_add_ps(sum);
-}
-
-static void peak_item(void *context, int64_t item, int thread)
-{
-    (void)context;
-    (void)item;
-    (void)thread;
-    sink = (int)peak_avx512();
-}
-
-/* fp32 operations in a second with AVX-512; 0 without. */
+/* Fp32 operations in a second. */
 static double peak(const mixt_compute *compute)
 {
-    if (strcmp(compute->f32->name, "avx512") != 0) {
-        return 0;
-    }
-    int64_t items = 8 * compute->threads;
-    double begin = now();
-    mixt_pool_run(compute->pool, items, peak_item, NULL);
-    return (double)items * PEAK_STEPS * 16 * 16 * 2 / (now() - begin);
+    double begin = now(), operations = peak_operations(compute, 8 * compute->threads);
+    return operations / (now() - begin);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -214,7 +182,7 @@ static void measure(const mixt_compute *compute, const setting *s, int rounds)
         most = (most + peak(compute)) / 2;
         rate[round] = runs / seconds;
         of_read[round] = runs / seconds * bytes / read;
-        of_peak[round] = most > 0 ? runs / seconds * work / most : 0;
+        of_peak[round] = runs / seconds * work / most;
     }
     qsort(rate, (size_t)rounds, sizeof *rate, compare);
     qsort(of_read, (size_t)rounds, sizeof *of_read, compare);
