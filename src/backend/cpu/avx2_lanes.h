@@ -274,55 +274,98 @@ static inline v16 v_load_bytes(const int8_t *from)
     return pair(load_bytes(from), load_bytes(from + 8));
 }
 
-/* What cached_rows.h transposes in dwords: a bfloat16 or a signed byte of each lane. Halves are
- * widened first, eight of a row at a time. */
-#define V_DWORDS(type) ((type) == MIXT_TYPE_BF16 || (type) == MIXT_TYPE_Q8_0)
-#define V_DWORD_F16(x, place) (x) /* nobody's */
+/* What cached_rows.h reads in two steps: sixteen rows are turned into memory of the first cache as
+ * dwords or words, keys across, and widened where they are used, so that the chains of four queries
+ * have nothing else in the way. */
+#define V_TURNED
 
-static inline __m256 dword_bf16(__m256 x, const int place)
+/* Thirty-two bytes of eight rows: to[2 i] holds dword i of all. A row is read as it lies: rows that
+ * are 4,096 bytes apart share a set of the first cache, which does not keep sixteen lines of them.
+ */
+static inline __attribute__((always_inline)) void turn_dwords(const char *const rows[8],
+                                                              int64_t offset, __m256 *to)
 {
-    __m256i bits = _mm256_castps_si256(x);
+    __m256 x[8];
+    UNROLL for (int i = 0; i < 8; i++)
+    {
+        x[i] = _mm256_loadu_ps((const float *)(const void *)(rows[i] + offset));
+    }
+    transpose_eight(x);
+    UNROLL for (int i = 0; i < 8; i++) to[2 * i] = x[i];
+}
+
+/* The same bytes as words: to[2 i] holds word i of all, and behind it word i + 8. */
+static inline __attribute__((always_inline)) void turn_words(const char *const rows[8],
+                                                             int64_t offset, __m256i *to)
+{
+    __m256i first[4], second[4];
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        __m256i even = _mm256_loadu_si256((const __m256i *)(const void *)(rows[2 * i] + offset));
+        __m256i odd = _mm256_loadu_si256((const __m256i *)(const void *)(rows[2 * i + 1] + offset));
+        first[i] = _mm256_unpacklo_epi16(even, odd);
+        second[i] = _mm256_unpackhi_epi16(even, odd);
+    }
+    transpose_quads_avx2(first, first);
+    transpose_quads_avx2(second, second);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        to[2 * i] = first[i];
+        to[2 * i + 8] = second[i];
+    }
+}
+
+/* Thirty-two bytes of rows 8 half to 8 half + 7 of sixteen. */
+static inline __attribute__((always_inline)) void v_turn(const char *const rows[16], int64_t offset,
+                                                         const int half, const bool words, void *to)
+{
+    if (words) {
+        turn_words(rows + 8 * half, offset, (__m256i *)to + half);
+    } else {
+        turn_dwords(rows + 8 * half, offset, (__m256 *)to + half);
+    }
+}
+
+static inline __m256 dword_bf16(__m256i bits, const int place)
+{
     const __m256i upper = _mm256_set1_epi32((int)0xFFFF0000U);
     return _mm256_castsi256_ps(place == 0 ? _mm256_slli_epi32(bits, 16)
                                           : _mm256_and_si256(bits, upper));
 }
 
-static inline v16 v_dword_bf16(v16 x, const int place)
-{
-    return pair(dword_bf16(x.low, place), dword_bf16(x.high, place));
-}
-
-static inline __m256 dword_byte(__m256 x, const int place)
+/* 2^24 times the byte: it is put at the top of its dword. */
+static inline __m256 dword_byte(__m256i bits, const int place)
 {
     const __m256i top =
         _mm256_setr_epi32(MIXT_TOP_BYTE(0, place), MIXT_TOP_BYTE(1, place), MIXT_TOP_BYTE(2, place),
                           MIXT_TOP_BYTE(3, place), MIXT_TOP_BYTE(0, place), MIXT_TOP_BYTE(1, place),
                           MIXT_TOP_BYTE(2, place), MIXT_TOP_BYTE(3, place));
-    return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(_mm256_castps_si256(x), top));
+    return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(bits, top));
 }
 
-/* 2^24 times the byte: it is put at the top of its dword. */
-static inline v16 v_dword_byte(v16 x, const int place)
+/* Value 4 i + place of what was turned, bytes 2^24 times as large. */
+static inline v16 v_turned_f32(const void *turned, int64_t i, const int place)
 {
-    return pair(dword_byte(x.low, place), dword_byte(x.high, place));
+    return v_load((const float *)turned + 16 * (4 * i + place), 16);
 }
 
-/* Eight dwords of sixteen rows, at `offset` of each: x[i] holds dword i of all rows. */
-static inline __attribute__((always_inline)) void v_load_quads(const char *const rows[16],
-                                                               int64_t offset, v16 x[8])
+static inline v16 v_turned_f16(const void *turned, int64_t i, const int place)
 {
-    __m256 low[8], high[8];
-    UNROLL for (int i = 0; i < 8; i++)
-    {
-        low[i] = _mm256_loadu_ps((const float *)(const void *)(rows[i] + offset));
-        high[i] = _mm256_loadu_ps((const float *)(const void *)(rows[i + 8] + offset));
-    }
-    transpose_eight(low);
-    transpose_eight(high);
-    UNROLL for (int i = 0; i < 8; i++)
-    {
-        x[i] = pair(low[i], high[i]);
-    }
+    const __m128i *at =
+        (const __m128i *)turned + 32 * (i / 4) + 4 * (4 * (i % 2) + place) + i / 2 % 2;
+    return pair(_mm256_cvtph_ps(at[0]), _mm256_cvtph_ps(at[2]));
+}
+
+static inline v16 v_turned_bf16(const void *turned, int64_t i, const int place)
+{
+    const __m256i *at = (const __m256i *)turned + 2 * (2 * i + place / 2);
+    return pair(dword_bf16(at[0], place % 2), dword_bf16(at[1], place % 2));
+}
+
+static inline v16 v_turned_byte(const void *turned, int64_t i, const int place)
+{
+    const __m256i *at = (const __m256i *)turned + 2 * i;
+    return pair(dword_byte(at[0], place), dword_byte(at[1], place));
 }
 
 static inline void v_store_bytes(int8_t *to, v16 shifted)

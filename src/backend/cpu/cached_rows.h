@@ -9,6 +9,7 @@
 #define CACHED_HEADS 4   /* kv heads whose chains run side by side */
 #define CACHED_TILE 8192 /* bytes of rows that are summed together */
 #define CACHED_TILE_LONG 32768
+#define CACHED_TILE_GROUPS 16384
 /* A kernel of `function` with the cache's type as a constant. Each type's is a function of its own:
  * of all in one the compiler makes worse code. */
 #define OF_TYPE(function, type, suffix)                                                            \
@@ -92,6 +93,15 @@ typedef struct key_rows {
     uint16_t factors[MIXT_CACHED_MAX / 32][LANES];
 } key_rows;
 
+/* Sixteen rows of some kv heads, and the sums of their queries. */
+typedef struct score_tile {
+    const mixt_cached_f32 *cached;
+    int64_t head, count; /* kv heads [head, head + count) */
+    fetch *ahead;
+    key_rows rows[CACHED_HEADS];
+    v16 sums[CACHED_HEADS * MIXT_CACHED_GROUP];
+} score_tile;
+
 /* The last of `count` rows stands for those that are not there. */
 ALWAYS void begin_rows(const mixt_cached_f32 *c, const mixt_type type, const char *at, int count,
                        key_rows *rows)
@@ -174,6 +184,134 @@ ALWAYS void score_two_columns(const mixt_type type, const key_rows rows[2], cons
               sums);
 }
 
+#ifdef V_TURNED
+/* Values of a step: a line of each row, of Q8_0 a block. */
+#define SCORE_STEP(type) ((type) == MIXT_TYPE_F32 ? LANES : 2 * LANES)
+
+/* Of the sixteen lines that are fetched ahead meanwhile some are while a step is turned, the others
+ * evenly by the chains, because a burst of them would have to wait. */
+#define TURN_LINES(type, group) ((type) == MIXT_TYPE_F32 || (group) == 1 ? 4 : 0)
+
+/* A step of sixteen rows, keys across, and what is to be multiplied with bytes. */
+typedef struct turned {
+    _Alignas(64) char values[LANES * 64];
+    v16 d;
+} turned;
+
+/* Queries side by side, of which the first begins at x, and what is fetched meanwhile. */
+typedef struct side {
+    const float *x;
+    int64_t x_row;
+    v16 *sums;
+    fetch *ahead; /* or NULL */
+} side;
+
+ALWAYS void turn_step(const mixt_type type, const key_rows *rows, int64_t k, int lines, turned *to)
+{
+    if (type == MIXT_TYPE_Q8_0) {
+        /* bytes come 2^24 times as large: nothing is rounded on the way to d q */
+        to->d = v_multiply(v_load_f16(rows->factors[k / 32]), v_set(0x1p-24F));
+    }
+    const int64_t at = type == MIXT_TYPE_Q8_0  ? k / 32 * (int64_t)sizeof(mixt_q8_0_block) + 2
+                       : type == MIXT_TYPE_F32 ? 4 * k
+                                               : 2 * k;
+    const int pieces = type == MIXT_TYPE_Q8_0 ? 1 : 2;
+    UNROLL for (int i = 0; i < 2 * pieces; i++)
+    {
+        int half = i / pieces, piece = i % pieces;
+        if (lines > 0 && type != MIXT_TYPE_Q8_0) {
+            fetch_line(rows->ahead);
+        }
+        v_turn(rows->at, at + 32 * piece, half, type == MIXT_TYPE_F16, to->values + 512 * piece);
+    }
+}
+
+/* Value 4 i + place of a step. */
+ALWAYS v16 turned_value(const mixt_type type, const turned *from, int64_t i, const int place)
+{
+    return type == MIXT_TYPE_F32    ? v_turned_f32(from->values, i, place)
+           : type == MIXT_TYPE_F16  ? v_turned_f16(from->values, i, place)
+           : type == MIXT_TYPE_BF16 ? v_turned_bf16(from->values, i, place)
+                                    : v_multiply(from->d, v_turned_byte(from->values, i, place));
+}
+
+/* `count` queries side by side, so that none waits for its own last sum: of a head each or, `same`,
+ * all of one. */
+ALWAYS void score_turned(const mixt_type type, const int count, const bool same, const turned *from,
+                         const side *q)
+{
+    const int lines = (same ? LANES - TURN_LINES(type, 2) : count * (LANES - TURN_LINES(type, 1))) *
+                      4 / SCORE_STEP(type);
+    v16 sums[4];
+    UNROLL for (int j = 0; j < count; j++) sums[j] = q->sums[j];
+    for (int64_t i = 0; i < SCORE_STEP(type) / 4; i++) {
+        if (type != MIXT_TYPE_Q8_0 && q->ahead != NULL) {
+            UNROLL for (int j = 0; j < lines; j++) fetch_line(q->ahead);
+        }
+        UNROLL for (int place = 0; place < 4; place++)
+        {
+            v16 value = turned_value(type, from, i, place);
+            UNROLL for (int j = 0; j < count; j++)
+            {
+                value = same || j == 0 ? value : turned_value(type, from + j, i, place);
+                sums[j] = v_fma(v_set(q->x[j * q->x_row + 4 * i + place]), value, sums[j]);
+            }
+        }
+    }
+    UNROLL for (int j = 0; j < count; j++) q->sums[j] = sums[j];
+}
+
+/* Any number of them. */
+ALWAYS void score_queries(const mixt_type type, const bool same, int64_t count, const turned *from,
+                          side q)
+{
+    for (int64_t more; count > 0; count -= more) {
+        more = count >= 4 ? 4 : count >= 2 ? 2 : 1;
+        if (more == 4) {
+            score_turned(type, 4, same, from, &q);
+        } else if (more == 2) {
+            score_turned(type, 2, same, from, &q);
+        } else {
+            score_turned(type, 1, true, from, &q);
+        }
+        q.x += more * q.x_row;
+        q.sums += more;
+        from += same ? 0 : more;
+        q.ahead = same ? NULL : q.ahead;
+    }
+}
+
+/* Values from k on: a step, or what is left. */
+ALWAYS void score_step(const mixt_type type, score_tile *t, int64_t k)
+{
+    const mixt_cached_f32 *c = t->cached;
+    side q = {c->x + t->head * c->group * c->x_row + k, c->x_row, t->sums, t->ahead};
+    if (c->n - k < SCORE_STEP(type)) {
+        for (int64_t h = 0; h < t->count; h++) {
+            const float *x = c->x + (t->head + h) * c->group * c->x_row;
+            score_columns(c, type, &t->rows[h], x, k, t->sums + h * c->group);
+            if (c->n - k > LANES) {
+                score_columns(c, type, &t->rows[h], x, k + LANES, t->sums + h * c->group);
+            }
+        }
+        return;
+    }
+    turned from[CACHED_HEADS];
+    for (int64_t h = 0; h < t->count; h++) {
+        if (type == MIXT_TYPE_Q8_0) {
+            fetch_more(t->ahead);
+        }
+        turn_step(type, &t->rows[h], k, TURN_LINES(type, c->group), &from[h]);
+    }
+    if (c->group == 1) {
+        score_queries(type, false, t->count, from, q);
+        return;
+    }
+    for (int64_t h = 0; h < t->count; h++, q.x += c->group * q.x_row, q.sums += c->group) {
+        score_queries(type, true, c->group, &from[h], q);
+    }
+}
+#else
 #ifdef V_DWORDS
 /* Types that are transposed as dwords of two or four values. */
 #define SCORE_STEP(type) (V_DWORDS(type) ? 2 * LANES : LANES)
@@ -253,8 +391,8 @@ ALWAYS void score_two(const mixt_type type, const key_rows rows[2], const float 
     }
 }
 
-ALWAYS void score_step(const mixt_cached_f32 *c, const mixt_type type, const key_rows *rows,
-                       const float *x, int64_t k, v16 *sums)
+ALWAYS void score_one(const mixt_cached_f32 *c, const mixt_type type, const key_rows *rows,
+                      const float *x, int64_t k, v16 *sums)
 {
     if (V_DWORDS(type) && c->n - k >= 2 * LANES) {
         score_dwords(c, type, rows, x, k, sums);
@@ -267,53 +405,58 @@ ALWAYS void score_step(const mixt_cached_f32 *c, const mixt_type type, const key
 }
 #else
 #define SCORE_STEP(type) LANES
-#define score_step score_columns
+#define score_one score_columns
 #define score_two score_two_columns
 #endif
 
-/* Rows [row, row + 16) with kv heads [head, head + count). */
-ALWAYS void score_heads(const mixt_cached_f32 *c, const mixt_type type, int64_t row, int64_t head,
-                        int64_t count, fetch *ahead)
+/* Values from k on: a step, or what is left. */
+ALWAYS void score_step(const mixt_type type, score_tile *t, int64_t k)
 {
-    v16 sums[CACHED_HEADS][MIXT_CACHED_GROUP], totals[CACHED_HEADS][MIXT_CACHED_GROUP];
-    key_rows rows[CACHED_HEADS];
+    const mixt_cached_f32 *c = t->cached;
+    int64_t h = 0;
+    for (; c->group == 1 && c->n - k >= SCORE_STEP(type) && h + 2 <= t->count; h += 2) {
+        const float *x[2] = {c->x + (t->head + h) * c->x_row, c->x + (t->head + h + 1) * c->x_row};
+        if (type == MIXT_TYPE_Q8_0) {
+            fetch_more(t->ahead);
+            fetch_more(t->ahead);
+        }
+        score_two(type, &t->rows[h], x, k, (v16 *[]){&t->sums[h], &t->sums[h + 1]});
+    }
+    for (; h < t->count; h++) {
+        if (type == MIXT_TYPE_Q8_0) {
+            fetch_more(t->ahead);
+        }
+        const float *x = c->x + (t->head + h) * c->group * c->x_row;
+        score_one(c, type, &t->rows[h], x, k, t->sums + h * c->group);
+    }
+}
+#endif
+
+/* Sixteen rows from `row` on. */
+ALWAYS void score_heads(const mixt_type type, score_tile *t, int64_t row)
+{
+    const mixt_cached_f32 *c = t->cached;
+    v16 totals[CACHED_HEADS * MIXT_CACHED_GROUP];
     int keys = c->rows - row < LANES ? (int)(c->rows - row) : LANES;
-    for (int64_t h = 0; h < count; h++) {
-        begin_rows(c, type, c->at + row * c->stride + (head + h) * c->head_bytes, keys, &rows[h]);
-        rows[h].ahead = ahead;
+    for (int64_t h = 0; h < t->count; h++) {
+        begin_rows(c, type, c->at + row * c->stride + (t->head + h) * c->head_bytes, keys,
+                   &t->rows[h]);
+        t->rows[h].ahead = t->ahead;
     }
     for (int64_t begin = 0; begin < c->n; begin += MIXT_GEMM_K_BLOCK) {
         int64_t end = c->n - begin < MIXT_GEMM_K_BLOCK ? c->n : begin + MIXT_GEMM_K_BLOCK;
-        for (int64_t i = 0; i < count * c->group; i++) {
-            sums[i / c->group][i % c->group] = v_set(0);
+        for (int64_t i = 0; i < t->count * c->group; i++) {
+            t->sums[i] = v_set(0);
         }
         for (int64_t k = begin; k < end; k += SCORE_STEP(type)) {
-            int64_t h = 0;
-            for (; c->group == 1 && c->n - k >= SCORE_STEP(type) && h + 2 <= count; h += 2) {
-                const float *x[2] = {c->x + (head + h) * c->x_row,
-                                     c->x + (head + h + 1) * c->x_row};
-                if (type == MIXT_TYPE_Q8_0) {
-                    fetch_more(ahead);
-                    fetch_more(ahead);
-                }
-                score_two(type, &rows[h], x, k, (v16 *[]){sums[h], sums[h + 1]});
-            }
-            for (; h < count; h++) {
-                if (type == MIXT_TYPE_Q8_0) {
-                    fetch_more(ahead);
-                }
-                score_step(c, type, &rows[h], c->x + (head + h) * c->group * c->x_row, k, sums[h]);
-            }
+            score_step(type, t, k);
         }
-        for (int64_t i = 0; i < count * c->group; i++) {
-            v16 *total = &totals[i / c->group][i % c->group];
-            *total = begin == 0 ? sums[i / c->group][i % c->group]
-                                : v_add(*total, sums[i / c->group][i % c->group]);
+        for (int64_t i = 0; i < t->count * c->group; i++) {
+            totals[i] = begin == 0 ? t->sums[i] : v_add(totals[i], t->sums[i]);
         }
     }
-    for (int64_t i = 0; i < count * c->group; i++) {
-        v_store(c->y + (head * c->group + i) * c->y_row + row, totals[i / c->group][i % c->group],
-                keys);
+    for (int64_t i = 0; i < t->count * c->group; i++) {
+        v_store(c->y + (t->head * c->group + i) * c->y_row + row, totals[i], keys);
     }
 }
 
@@ -322,9 +465,10 @@ ALWAYS void score_rows(const mixt_cached_f32 *c, const mixt_type type)
     for (int64_t row = 0; row < c->rows; row += LANES) {
         int64_t pieces = c->heads * ((c->n + SCORE_STEP(type) - 1) / SCORE_STEP(type));
         fetch ahead = fetch_behind(c, row, LANES, pieces);
-        for (int64_t head = 0; head < c->heads; head += CACHED_HEADS) {
-            int64_t count = c->heads - head < CACHED_HEADS ? c->heads - head : CACHED_HEADS;
-            score_heads(c, type, row, head, count, &ahead);
+        score_tile tile = {.cached = c, .ahead = &ahead};
+        for (; tile.head < c->heads; tile.head += CACHED_HEADS) {
+            tile.count = c->heads - tile.head < CACHED_HEADS ? c->heads - tile.head : CACHED_HEADS;
+            score_heads(type, &tile, row);
         }
     }
 }
@@ -392,8 +536,74 @@ ALWAYS void sum_rest(const mixt_cached_f32 *c, const mixt_type type, const summe
     v_store(s->y + i, sum, count);
 }
 
+#ifdef V_TURNED
+/* Values [i, i + 16) of the sums of `count` queries of a head: each row is widened once. */
+ALWAYS void sum_side(const mixt_cached_f32 *c, const mixt_type type, const int count,
+                     const summed *s, int64_t i, fetch *ahead)
+{
+    v16 sums[4];
+    UNROLL for (int j = 0; j < count; j++)
+    {
+        sums[j] = s->begin == 0 ? v_set(0) : v_load(s->y + j * c->y_row + i, LANES);
+    }
+    for (int64_t r = s->begin; r < s->end; r++) {
+        const char *row = s->at + r * c->stride;
+        fetch_more(ahead);
+        v16 value = cached_load(type, row, i);
+        if (type == MIXT_TYPE_Q8_0) {
+            value = v_multiply(v_set_f16(((const mixt_q8_0_block *)(const void *)row)[i / 32].d),
+                               value);
+        }
+        UNROLL for (int j = 0; j < count; j++)
+        {
+            sums[j] = v_fma(v_set(s->x[j * c->x_row + r]), value, sums[j]);
+        }
+    }
+    UNROLL for (int j = 0; j < count; j++) v_store(s->y + j * c->y_row + i, sums[j], LANES);
+}
+/* The queries of each head together. */
+ALWAYS void sum_groups(const mixt_cached_f32 *c, const mixt_type type)
+{
+    const int64_t whole = c->n / LANES, passes = (c->group + 3) / 4;
+    int64_t step = CACHED_TILE_GROUPS / c->stride;
+    step = step < 1 ? 1 : step > LANES ? LANES : step;
+    for (int64_t row = 0; row < c->rows; row += step) {
+        fetch ahead = fetch_behind(c, row, step, c->heads * passes * (whole + 1) * step);
+        for (int64_t j = 0, more; j < c->heads * c->group; j += more) {
+            int64_t left = c->group - j % c->group;
+            more = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            summed s = {.begin = row,
+                        .end = c->rows - row < step ? c->rows : row + step,
+                        .at = c->at + j / c->group * c->head_bytes,
+                        .x = c->x + j * c->x_row,
+                        .y = c->y + j * c->y_row};
+            for (int64_t i = 0; i < whole * LANES; i += LANES) {
+                if (more == 4) {
+                    sum_side(c, type, 4, &s, i, &ahead);
+                } else if (more == 2) {
+                    sum_side(c, type, 2, &s, i, &ahead);
+                } else {
+                    sum_side(c, type, 1, &s, i, &ahead);
+                }
+            }
+            for (int64_t q = 0; q < more && c->n > whole * LANES; q++) {
+                sum_rest(c, type, &s, whole * LANES);
+                s.x += c->x_row;
+                s.y += c->y_row;
+            }
+        }
+    }
+}
+#endif
+
 ALWAYS void sum_rows(const mixt_cached_f32 *c, const mixt_type type)
 {
+#ifdef V_TURNED
+    if (c->group > 1) {
+        sum_groups(c, type);
+        return;
+    }
+#endif
     const int64_t wide = SUM_VECTORS * LANES, queries = c->heads * c->group;
     /* lines are fetched beside each row, or of short rows beside each part of a tile */
     const int64_t tile = type == MIXT_TYPE_Q8_0 ? CACHED_TILE_LONG : CACHED_TILE;
