@@ -303,8 +303,10 @@ static void fill_scores(score_block *block, int kind, uint64_t seed, int keys)
     }
 }
 
+enum { SCORES_COLUMNS, SCORES_ROWS, SCORES_BACKWARD };
+
 static void run_scores(const mixt_kernels_f32 *table, score_block *block, mixt_scores_f32 shape,
-                       bool backward)
+                       int form)
 {
     shape.scores = block->scores;
     shape.d_scores = block->d_scores;
@@ -315,7 +317,9 @@ static void run_scores(const mixt_kernels_f32 *table, score_block *block, mixt_s
     shape.change = block->change;
     shape.lse = block->lse;
     shape.delta = block->delta;
-    (backward ? table->softmax_backward : table->softmax)(&shape);
+    (form == SCORES_BACKWARD ? table->softmax_backward
+     : form == SCORES_ROWS   ? table->softmax_rows
+                             : table->softmax)(&shape);
 }
 
 static void compare_scores(const mixt_kernels_f32 *tier, int at)
@@ -333,14 +337,17 @@ static void compare_scores(const mixt_kernels_f32 *tier, int at)
         .scale = 0.125F,
         .first = at % 2 == 0 ? expected.first : NULL,
     };
-    bool backward = at % 5 == 4;
-    if (backward) { /* by query, and a block may begin behind the first key that is counted */
+    int form = at % 5 == 4 ? SCORES_BACKWARD : at % 5 == 3 ? SCORES_ROWS : SCORES_COLUMNS;
+    if (form == SCORES_ROWS) {
+        shape.stride = keys + at / 5 % 2 * (80 - keys);
+    }
+    if (form == SCORES_BACKWARD) { /* by query; a block may begin behind the first key counted */
         shape.stride = keys + at % 2 * (80 - keys);
         shape.origin = at / 5 % 3 * 8;
     }
     actual = expected;
-    run_scores(&mixt_kernels_scalar_f32, &expected, shape, backward);
-    run_scores(tier, &actual, shape, backward);
+    run_scores(&mixt_kernels_scalar_f32, &expected, shape, form);
+    run_scores(tier, &actual, shape, form);
     const float *want = (const float *)&expected, *have = (const float *)&actual;
     for (size_t i = 0; i < sizeof expected / sizeof(float); i++) {
         if (!same_f32(want[i], have[i])) {

@@ -25,17 +25,17 @@ static inline int64_t mixt_attention_value_dim(const mixt_attributes *attributes
     return attributes->value_dim > 0 ? attributes->value_dim : attributes->head_dim;
 }
 
-/* Reals that `capacity` single rows over a cache need: scores, sums and changes of the blocks of
- * one sequence, which many short ones share; of each row maximum and sum, and where its blocks
+/* Reals that `capacity` single rows over a cache need: scores, sums and the softmax of the blocks
+ * of one sequence, which many short ones share; of each row its maximum, and where its blocks
  * begin. */
 static inline int64_t mixt_attention_room(const mixt_attributes *attributes, int64_t parts,
                                           int64_t capacity)
 {
-    int64_t head = MIXT_ATTENTION_BLOCK + mixt_attention_value_dim(attributes) + 1;
+    int64_t head = MIXT_ATTENTION_BLOCK + mixt_attention_value_dim(attributes) + 3;
     return attributes->heads / attributes->kv_heads > MIXT_ATTENTION_GROUP_MAX
                ? 0
                : parts * (attributes->heads * head + MIXT_ATTENTION_PART_REALS) +
-                     capacity * (2 * attributes->heads + 1) + 1 + 16;
+                     capacity * (attributes->heads + 1) + 1 + 16;
 }
 
 #endif

@@ -1,9 +1,9 @@
 /* attention of single rows over a cache, where reading keys and values is the work. Whole rows of
  * the cache are read one behind another, each thread a run of blocks of its own, so that it has one
- * stream of memory; the softmax, which goes block by block, stands between:
+ * stream of memory; of the softmax only the maxima have to wait for those of blocks before:
  *
- *   scores of each block, the online softmax of each head, sums of each block's values, and for
- *   each head the sums added in the order of blocks.
+ *   scores of each block and their maxima; the largest so far, block by block; weights and sums of
+ *   each block's values; and for each head the sums added in the order of blocks.
  *
  * The operations of every row and head are those of attention_tmpl.c in their order. */
 #include <assert.h>
@@ -25,13 +25,13 @@ typedef struct cached_run {
     const int32_t *rows; /* [row_count], of the batch */
     int64_t row_count;
     int64_t part_count, part_most;
-    int64_t together; /* parts of an item */
-    int32_t *begin;   /* [row_count + 1]: the first part of each row */
-    part *parts;      /* [part_most] */
-    real *scores;     /* [part_most, heads, MIXT_ATTENTION_BLOCK], then weights */
-    real *sums;       /* [part_most, heads, value_dim] */
-    real *change;     /* [part_most, heads] */
-    real *most, *sum; /* [rows, heads] */
+    int64_t together;            /* parts of an item */
+    int32_t *begin;              /* [row_count + 1]: the first part of each row */
+    part *parts;                 /* [part_most] */
+    real *scores;                /* [part_most, heads, MIXT_ATTENTION_BLOCK], then weights */
+    real *sums;                  /* [part_most, heads, value_dim] */
+    real *most, *added, *change; /* [part_most, heads]: the softmax of a block */
+    real *highest;               /* [rows, heads] */
 } cached_run;
 
 static int64_t keys_of(const cached_run *run, const part *p)
@@ -80,6 +80,31 @@ static mixt_range parts_of(const cached_run *run, int64_t item)
     return (mixt_range){begin, mixt_least(begin + run->together, run->part_count)};
 }
 
+/* What a row sees of a part, counted from its first key. */
+static mixt_sight sight_of(const cached_run *run, const part *p, real *first, real *last)
+{
+    return mixt_attention_sight(run->call, (mixt_range){p->row, p->row + 1}, p->key,
+                                keys_of(run, p), first, last);
+}
+
+/* Scores of a part are scaled, and the largest of each head is found. */
+static void scale_part(const cached_run *run, int64_t index)
+{
+    const mixt_kernels *kernels = mixt_kernels_of(run->call);
+    int64_t heads = run->sizes.heads, count = keys_of(run, &run->parts[index]);
+    real first, last, scale = mixt_softmax_scale(&run->sizes);
+    sight_of(run, &run->parts[index], &first, &last);
+    for (int64_t head = 0; head < heads; head++) {
+        real *x = run->scores + (index * heads + head) * MIXT_ATTENTION_BLOCK;
+        if (run->sizes.soft_cap > 0) {
+            mixt_attention_cap(kernels, &run->sizes, count, x);
+        }
+        kernels->scale(count, x, scale, x);
+        run->most[index * heads + head] =
+            kernels->max((int64_t)(last - first) + 1, x + (int64_t)first);
+    }
+}
+
 static void score_parts(void *context, int64_t item, int thread)
 {
     (void)thread;
@@ -94,7 +119,32 @@ static void score_parts(void *context, int64_t item, int thread)
         keys.y = run->scores + i * sizes->heads * MIXT_ATTENTION_BLOCK;
         keys.y_row = MIXT_ATTENTION_BLOCK;
         mixt_kernels_of(run->call)->cached_dot(&keys);
+        scale_part(run, i);
     }
+}
+
+/* The softmax of a part's heads behind what came before it. */
+static void weigh_part(const cached_run *run, int64_t index)
+{
+    int64_t heads = run->sizes.heads, at = index * heads;
+    const part *p = &run->parts[index];
+    real first, last;
+    mixt_sight sight = sight_of(run, p, &first, &last);
+    MIXT_REAL(mixt_scores)
+    scores = {
+        .keys = keys_of(run, p),
+        .queries = heads,
+        .stride = MIXT_ATTENTION_BLOCK,
+        .scores = run->scores + at * MIXT_ATTENTION_BLOCK,
+        .scale = 1, /* scale_part did that */
+        .first = sight == MIXT_SEES_ALL ? NULL : &first,
+        .last = &last,
+        .max = run->most + at,
+        .sum = run->added + at,
+        .change = run->change + at,
+    };
+    memset(scores.sum, 0, (size_t)heads * sizeof *scores.sum);
+    mixt_kernels_of(run->call)->softmax_rows(&scores);
 }
 
 static void sum_parts(void *context, int64_t item, int thread)
@@ -110,42 +160,28 @@ static void sum_parts(void *context, int64_t item, int thread)
         values.x_row = MIXT_ATTENTION_BLOCK;
         values.y = run->sums + i * sizes->heads * sizes->value_dim;
         values.y_row = sizes->value_dim;
+        weigh_part(run, i);
         mixt_kernels_of(run->call)->cached_sum(&values);
     }
 }
 
-/* The online softmax of a row and head over its blocks. */
-static void weigh_head(void *context, int64_t item, int thread)
+/* The largest score before each part of a row, and in the end. */
+static void order_row(void *context, int64_t row, int thread)
 {
     (void)thread;
     const cached_run *run = context;
-    const mixt_kernels *kernels = mixt_kernels_of(run->call);
-    int64_t heads = run->sizes.heads, row = item / heads, head = item % heads;
-    run->most[item] = (real)-INFINITY;
-    run->sum[item] = 0;
+    int64_t heads = run->sizes.heads;
+    real *highest = run->highest + row * heads;
+    for (int64_t head = 0; head < heads; head++) {
+        highest[head] = (real)-INFINITY;
+    }
     for (int64_t i = run->begin[row]; i < run->begin[row + 1]; i++) {
-        const part *p = &run->parts[i];
-        real first, last, *x = run->scores + (i * heads + head) * MIXT_ATTENTION_BLOCK;
-        int64_t count = keys_of(run, p);
-        mixt_sight sight = mixt_attention_sight(run->call, (mixt_range){p->row, p->row + 1}, p->key,
-                                                count, &first, &last);
-        if (run->sizes.soft_cap > 0) {
-            mixt_attention_cap(kernels, &run->sizes, count, x);
+        real *most = run->most + i * heads;
+        for (int64_t head = 0; head < heads; head++) {
+            real before = highest[head];
+            highest[head] = most[head] > before ? most[head] : before;
+            most[head] = before;
         }
-        MIXT_REAL(mixt_scores)
-        scores = {
-            .keys = count,
-            .queries = 1,
-            .stride = 1,
-            .scores = x,
-            .scale = mixt_softmax_scale(&run->sizes),
-            .first = sight == MIXT_SEES_ALL ? NULL : &first,
-            .last = &last,
-            .max = &run->most[item],
-            .sum = &run->sum[item],
-            .change = &run->change[i * heads + head],
-        };
-        kernels->softmax(&scores);
     }
 }
 
@@ -159,12 +195,14 @@ static void end_head(void *context, int64_t item, int thread)
     int64_t heads = run->sizes.heads, n = run->sizes.value_dim;
     int64_t row = item / heads, head = item % heads, t = run->rows[row];
     real *y = (real *)call->out[ATTENTION_Y] + t * run->sizes.y_row + head * n;
+    real sum = 0;
     memset(y, 0, (size_t)n * sizeof *y);
     for (int64_t i = run->begin[row]; i < run->begin[row + 1]; i++) {
+        sum = MIXT_FMA(sum, run->change[i * heads + head], run->added[i * heads + head]);
         kernels->scale(n, y, run->change[i * heads + head], y);
         kernels->add(n, y, y, run->sums + (i * heads + head) * n);
     }
-    mixt_attention_end end = {.t = t, .head = head, .max = run->most[item], .sum = run->sum[item]};
+    mixt_attention_end end = {.t = t, .head = head, .max = run->highest[item], .sum = sum};
     kernels->scale(n, y, mixt_attention_finish(call, &end), y);
 }
 
@@ -216,10 +254,11 @@ void MIXT_REAL(mixt_attention_cached)(const mixt_call *call, const int32_t *rows
     run.part_most = most;
     run.scores = room;
     run.sums = run.scores + most * heads * MIXT_ATTENTION_BLOCK;
-    run.change = run.sums + most * heads * run.sizes.value_dim;
-    run.most = run.change + most * heads;
-    run.sum = run.most + count * heads;
-    run.parts = (part *)(void *)(run.sum + count * heads);
+    run.most = run.sums + most * heads * run.sizes.value_dim;
+    run.added = run.most + most * heads;
+    run.change = run.added + most * heads;
+    run.highest = run.change + most * heads;
+    run.parts = (part *)(void *)(run.highest + count * heads);
     run.begin = (int32_t *)(void *)(run.parts + most);
     mixt_pool *pool = call->compute->pool;
     for (int64_t left = count; left > 0; left -= run.row_count, run.rows += run.row_count) {
@@ -228,7 +267,7 @@ void MIXT_REAL(mixt_attention_cached)(const mixt_call *call, const int32_t *rows
         run.together = mixt_most(mixt_least(even, PARTS_MOST), 1);
         int64_t items = mixt_divide_up(run.part_count, run.together);
         mixt_pool_run(pool, items, score_parts, &run);
-        mixt_pool_run(pool, run.row_count * heads, weigh_head, &run);
+        mixt_pool_run(pool, run.row_count, order_row, &run);
         mixt_pool_run(pool, items, sum_parts, &run);
         mixt_pool_run(pool, run.row_count * heads, end_head, &run);
     }

@@ -39,14 +39,14 @@ typedef struct mixt_gemm_kernels {
 } mixt_gemm_kernels;
 
 /* A block of attention scores. softmax has a column for each query (so sixteen queries are one
- * vector), softmax_backward a row. first, last: keys that each query sees, counted as `origin`
- * counts the block's first (0 in softmax); NULL: all of them. */
+ * vector), softmax_rows and softmax_backward a row. first, last: keys that each query sees, counted
+ * as `origin` counts the block's first (0 in softmax); NULL: all of them. */
 typedef struct mixt_scores {
     int64_t keys, queries, stride;
-    real *scores; /* softmax [keys, stride], backward [queries, stride]: q.k, then the weights */
+    real *scores; /* softmax [keys, stride], others [queries, stride]: q.k, then the weights */
     real scale;
-    const real *first, *last; /* [queries] */
-    real *max, *sum, *change; /* [queries], softmax */
+    const real *first, *last; /* [queries]; softmax_rows [1], of all */
+    real *max, *sum, *change; /* [queries], softmax and softmax_rows */
     const real *lse, *delta;  /* [queries], softmax_backward */
     real *d_scores;           /* [queries, stride]: dy.v, and afterwards d score */
     int64_t origin;           /* softmax_backward */
@@ -104,6 +104,8 @@ typedef struct mixt_kernels {
      * sum = sum change + weights added in rising key. A query that has seen nothing yet keeps
      * max -INFINITY, weights 0. */
     void (*softmax)(const mixt_scores *scores);
+    void (*softmax_rows)(
+        const mixt_scores *scores); /* the same of queries that see the same keys */
     /* p = exp(scale score - lse), d score = (p (dy.v - delta)) scale */
     void (*softmax_backward)(const mixt_scores *scores);
     /* n values of a cache's row to F16, BF16 or Q8_0 (n whole blocks) and back, by way of fp32.

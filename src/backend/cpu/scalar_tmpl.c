@@ -234,6 +234,19 @@ static void kernel_softmax(const MIXT_REAL(mixt_scores) * s)
     }
 }
 
+static void kernel_softmax_rows(const MIXT_REAL(mixt_scores) * s)
+{
+    for (int64_t j = 0; j < s->queries; j++) {
+        MIXT_REAL(mixt_scores) one = *s;
+        one.queries = one.stride = 1;
+        one.scores += j * s->stride;
+        one.max += j;
+        one.sum += j;
+        one.change += j;
+        kernel_softmax(&one);
+    }
+}
+
 static void kernel_softmax_backward(const MIXT_REAL(mixt_scores) * s)
 {
     for (int64_t j = 0; j < s->queries; j++) {
@@ -377,6 +390,7 @@ const MIXT_REAL(mixt_kernels) TABLE = {
     .norm_apply = kernel_norm_apply,
     .rope = kernel_rope,
     .softmax = kernel_softmax,
+    .softmax_rows = kernel_softmax_rows,
     .softmax_backward = kernel_softmax_backward,
     .narrow = narrow_values,
     .widen = widen_values,

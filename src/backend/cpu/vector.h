@@ -352,11 +352,11 @@ static float largest_score(int64_t n, const float *x)
 
 static const float key_numbers[LANES] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-/* One query: keys across. The sum alone goes key by key. */
-static void softmax_one(const mixt_scores_f32 *s)
+/* The weights x of one query, keys across, and the change of what came before. */
+static v16 weigh_one(const mixt_scores_f32 *s, float *x, float *max)
 {
     const v16 scale = v_set(s->scale), number = v_load(key_numbers, LANES);
-    float *x = s->scores, old = *s->max, added = 0;
+    float old = *max;
     EACH_VECTOR(s->keys, {
         v16 score = v_multiply(v_load(x + i, count), scale);
         if (s->first != NULL) {
@@ -371,12 +371,38 @@ static void softmax_one(const mixt_scores_f32 *s)
     v16 change = exponential(v_subtract(v_set(old), base));
     EACH_VECTOR(s->keys,
                 v_store(x + i, exponential(v_subtract(v_load(x + i, count), base)), count));
-    for (int64_t key = 0; key < s->keys; key++) {
-        added += x[key];
+    *max = most;
+    return change;
+}
+
+/* `count` queries, a row of keys each. Sums alone go key by key, side by side. */
+static inline __attribute__((always_inline)) void softmax_some(const mixt_scores_f32 *s,
+                                                               int64_t query, const int count)
+{
+    float *x = s->scores + query * s->stride, added[4] = {0};
+    v16 change[4];
+    for (int j = 0; j < count; j++) {
+        change[j] = weigh_one(s, x + j * s->stride, s->max + query + j);
     }
-    v_store(s->sum, v_fma(v_set(*s->sum), change, v_set(added)), 1);
-    v_store(s->change, change, 1);
-    *s->max = most;
+    for (int64_t key = 0; key < s->keys; key++) {
+        UNROLL for (int j = 0; j < count; j++) added[j] += x[j * s->stride + key];
+    }
+    for (int j = 0; j < count; j++) {
+        float *sum = s->sum + query + j;
+        v_store(sum, v_fma(v_set(*sum), change[j], v_set(added[j])), 1);
+        v_store(s->change + query + j, change[j], 1);
+    }
+}
+
+static void kernel_softmax_rows(const mixt_scores_f32 *s)
+{
+    int64_t query = 0;
+    for (; query + 4 <= s->queries; query += 4) {
+        softmax_some(s, query, 4);
+    }
+    for (; query < s->queries; query++) {
+        softmax_some(s, query, 1);
+    }
 }
 
 /* exp(x - base) of `keys` scores of sixteen queries, and their sum in rising key. */
@@ -410,7 +436,7 @@ exponential_column(int64_t keys, float *x, int64_t stride, v16 base, const int c
 static void kernel_softmax(const mixt_scores_f32 *s)
 {
     if (s->queries == 1 && s->stride == 1) {
-        softmax_one(s);
+        softmax_some(s, 0, 1);
         return;
     }
     const v16 scale = v_set(s->scale);
@@ -587,6 +613,7 @@ static void fill_rows(mixt_kernels_f32 *table)
     table->norm_apply = kernel_norm_apply;
     table->rope = kernel_rope;
     table->softmax = kernel_softmax;
+    table->softmax_rows = kernel_softmax_rows;
     table->softmax_backward = kernel_softmax_backward;
     table->narrow = kernel_narrow;
     table->widen = kernel_widen;
