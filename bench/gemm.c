@@ -1,7 +1,6 @@
 /* Times matrix products: mixt's own kernels, OpenBLAS and bare fused multiply-adds in turn within
  * each round, so that what disturbs the machine disturbs all alike. Prints medians and the median
  * of the ratios. Usage: gemm [threads [rounds [part of a shape's name]]] */
-#include <immintrin.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +8,8 @@
 #include <time.h>
 
 #include "backend/cpu/compute.h"
+#include "bench/machine.h"
 #include "ops/kernels.h"
-#include "peak.h"
 
 #define ROUNDS_MAX 99
 #define SLICE_SECONDS 0.02 /* one measurement */
@@ -51,20 +50,6 @@ static double now(void)
     struct timespec time;
     clock_gettime(clock_used, &time);
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-/* ------------------------------------------------------------------------------------------ */
-/* Peak                                                                                       */
-
-/* Operations (2 a multiply-add) in a second on all threads. */
-static double peak_rate(mixt_compute *compute)
-{
-    double operations = 0, begin = now(), seconds;
-    do {
-        operations += peak_operations(compute, 4 * compute->threads);
-        seconds = now() - begin;
-    } while (seconds < SLICE_SECONDS);
-    return operations / seconds;
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -174,11 +159,11 @@ static void measure(mixt_compute *own, mixt_compute *blas, const shape *s, int r
     double bytes = 4.0 * (double)s->count * (double)(s->n * s->k);
     run_once(own, &products, true);
     for (int round = 0; round < rounds; round++) {
-        peak[round] = peak_rate(own);
+        peak[round] = mixt_bench_peak(own, 1);
         rate[round] = work / seconds_of(own, &products, true);
         other[round] = blas == NULL ? 0 : work / seconds_of(blas, &products, false);
         /* the peak before and behind, because speed drifts; a block runs on one thread */
-        double both = (peak[round] + peak_rate(own)) / 2 / (s->block ? own->threads : 1);
+        double both = (peak[round] + mixt_bench_peak(own, 1)) / 2 / (s->block ? own->threads : 1);
         share[round] = rate[round] / both;
         ratio[round] = blas == NULL ? 0 : rate[round] / other[round];
     }
@@ -210,7 +195,7 @@ int main(int argc, char **argv)
     }
     printf("%s, %d threads; GFLOP/s, share of the multiply-add peak (%.1f GFLOP/s now), OpenBLAS, "
            "ratio, bytes of B read\n",
-           own->f32->name, own->threads, peak_rate(own) * 1e-9);
+           own->f32->name, own->threads, mixt_bench_peak(own, 1) * 1e-9);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         if (strstr(shapes[i].name, wanted) != NULL) {
             measure(own, blas, &shapes[i], rounds);

@@ -10,10 +10,10 @@
 #include <time.h>
 
 #include "backend/cpu/compute.h"
+#include "bench/machine.h"
 #include "core/half.h"
 #include "core/memory.h"
 #include "ops/kernels.h"
-#include "peak.h"
 
 #define SLICE_SECONDS 0.02
 #define LIST 16 /* products in a list: eight experts' gate and up */
@@ -58,13 +58,6 @@ static double bandwidth(const mixt_compute *compute)
     double begin = now();
     mixt_pool_run(compute->pool, pieces, read_item, NULL);
     return (double)pieces * (double)PIECE / (now() - begin);
-}
-
-/* Fp32 operations in a second. */
-static double peak(const mixt_compute *compute)
-{
-    double begin = now(), operations = peak_operations(compute, 8 * compute->threads);
-    return operations / (now() - begin);
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -171,7 +164,8 @@ static void measure(const mixt_compute *compute, const setting *s, int rounds)
     double bytes = (double)LIST * (double)s->n * (double)mixt_type_row_bytes(s->type, s->k);
     run_list(compute, s);
     for (int round = 0; round < rounds; round++) {
-        double read = bandwidth(compute), most = peak(compute), begin = now(), seconds;
+        double read = bandwidth(compute), most = mixt_bench_peak(compute, 1), begin = now(),
+               seconds;
         int runs = 0;
         do {
             run_list(compute, s);
@@ -179,7 +173,7 @@ static void measure(const mixt_compute *compute, const setting *s, int rounds)
             seconds = now() - begin;
         } while (seconds < SLICE_SECONDS);
         read = (read + bandwidth(compute)) / 2;
-        most = (most + peak(compute)) / 2;
+        most = (most + mixt_bench_peak(compute, 1)) / 2;
         rate[round] = runs / seconds;
         of_read[round] = runs / seconds * bytes / read;
         of_peak[round] = runs / seconds * work / most;
@@ -221,7 +215,7 @@ int main(int argc, char **argv)
         activations[i] = (float)(i * 7919 % 2001 - 1000) * 1e-3F;
     }
     printf("%s, %d threads; reading %.1f GB/s, fp32 peak %.1f GFLOP/s\n", compute->f32->name,
-           compute->threads, bandwidth(compute) * 1e-9, peak(compute) * 1e-9);
+           compute->threads, bandwidth(compute) * 1e-9, mixt_bench_peak(compute, 1) * 1e-9);
     static const int64_t tokens[] = {1, 2, 4, 8, 16, 64, 256}, depths[] = {2048, 1408};
     for (int type = 0; type < MIXT_TYPE_COUNT; type++) {
         if (strcmp(wanted, "all") != 0 &&

@@ -277,6 +277,11 @@ mixt_status train_open_source(train_settings *settings, const cli_arguments *arg
     return mixt_train_check(&settings->model, &settings->training, error);
 }
 
+const char *train_optimizer_name(const mixt_train_options *training)
+{
+    return training->optimizer == MIXT_OPTIMIZER_MUON ? "muon" : "adamw";
+}
+
 mixt_status train_choose_optimizer(train_settings *settings, mixt_error *error)
 {
     mixt_train_options *training = &settings->training;
@@ -288,8 +293,7 @@ mixt_status train_choose_optimizer(train_settings *settings, mixt_error *error)
         return MIXT_OK;
     }
     TRY(mixt_train_options_choose(&settings->model, training, &share, error));
-    int used = snprintf(line, size, "optimizer: %s (auto",
-                        training->optimizer == MIXT_OPTIMIZER_MUON ? "muon" : "adamw");
+    int used = snprintf(line, size, "optimizer: %s (auto", train_optimizer_name(training));
     if (share > 0) {
         used +=
             snprintf(line + used, size - (size_t)used,

@@ -767,8 +767,7 @@ static mixt_status print_dry_run(train_settings *settings, const cli_arguments *
     print_json_number(stdout, forward / training->window);
     fputs(", \"training_flops_per_token\": ", stdout);
     print_json_number(stdout, (forward + backward) / training->window);
-    printf(", \"optimizer\": \"%s\", \"family\": ",
-           training->optimizer == MIXT_OPTIMIZER_MUON ? "muon" : "adamw");
+    printf(", \"optimizer\": \"%s\", \"family\": ", train_optimizer_name(training));
     print_json_text(stdout, info.family);
     fputs(", \"routing\": ", stdout);
     print_json_text(stdout, info.routing);

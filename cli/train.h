@@ -47,6 +47,8 @@ mixt_status train_fit_window(train_settings *settings, const cli_arguments *argu
 /* What --optimizer auto stands for in a new run, which train.conf then says. The model's options
  * are those that the run has. */
 mixt_status train_choose_optimizer(train_settings *settings, mixt_error *error);
+/* As --optimizer names the one that was chosen. */
+const char *train_optimizer_name(const mixt_train_options *training);
 /* Context and tokenizer (`kept`: the run's own, or NULL), and the model where it begins with one.
  */
 mixt_status train_prepare(train_settings *settings, const cli_arguments *arguments,

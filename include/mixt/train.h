@@ -103,7 +103,8 @@ MIXT_API mixt_status mixt_train_check(const mixt_model_options *model,
  * muon_steps and embedding_rate where they are 0. Muon is taken where the floating-point operations
  * of its iteration, over the matrices that learn, are at most two thirds of those of both passes
  * over a step's tokens (batch_size * accumulation * window; of experts the chosen ones); AdamW
- * otherwise, and where adapters learn (lora_rank). *muon_share (may be NULL) is that ratio, 0 where
+ * otherwise, and where adapters learn (lora_rank): momentum and muon_steps, which mean nothing
+ * then, are those of mixt_train_options_default. *muon_share (may be NULL) is that ratio, 0 where
  * it does not count. Other optimizers stay as they are. mixt_trainer_create does it by itself: who
  * calls this before may say what it came to. */
 MIXT_API mixt_status mixt_train_options_choose(const mixt_model_options *model,

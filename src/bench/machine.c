@@ -1,4 +1,6 @@
 /* What this machine can do at most: fused multiply-adds and memory reads, all threads. */
+#include "bench/machine.h"
+
 #include "backend/context.h"
 #include "core/memory.h"
 #include "train/trainer.h"
@@ -136,11 +138,13 @@ static void peak_item(void *context, int64_t item, int thread)
     work->sinks[thread] += sink;
 }
 
-/* The best of several rounds over all threads. */
-static double measure_peak(const mixt_compute *compute, peak_function function)
+#define PEAK_ROUNDS 8
+
+/* The best of `rounds` rounds over all threads. */
+static double measure_peak(const mixt_compute *compute, peak_function function, int rounds)
 {
     double best = 0;
-    for (int round = 0; round < 8; round++) {
+    for (int round = 0; round < rounds; round++) {
         peak_work work = {.function = function};
         double begin = mixt_train_time(), operations = 0;
         mixt_pool_run(compute->pool, (int64_t)compute->threads * 16, peak_item, &work);
@@ -227,24 +231,33 @@ static double measure_read(const mixt_compute *compute)
     return best;
 }
 
-void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits)
+double mixt_bench_peak(const mixt_compute *compute, int rounds)
 {
-    const mixt_compute *compute = context->device.compute;
     peak_function fp32 = peak_scalar;
-    *limits = (mixt_machine_limits){0};
 #if defined(__x86_64__)
     mixt_vectors vectors = mixt_host_vectors();
     fp32 = vectors.avx512 ? peak_avx512 : vectors.avx2 ? peak_avx2 : peak_scalar;
-    if (vectors.bf16) {
-        limits->bf16_flops = 2 * measure_peak(compute, peak_bf16);
-    }
-    if (vectors.vnni || vectors.avx2) {
-        limits->int8_flops = 4 * measure_peak(compute, vectors.vnni ? peak_vnni : peak_bytes);
-    }
 #elif defined(__aarch64__)
     fp32 = peak_neon;
 #endif
-    limits->fp32_flops = measure_peak(compute, fp32);
+    return measure_peak(compute, fp32, rounds);
+}
+
+void mixt_bench_machine(mixt_context *context, mixt_machine_limits *limits)
+{
+    const mixt_compute *compute = context->device.compute;
+    *limits = (mixt_machine_limits){0};
+#if defined(__x86_64__)
+    mixt_vectors vectors = mixt_host_vectors();
+    if (vectors.bf16) {
+        limits->bf16_flops = 2 * measure_peak(compute, peak_bf16, PEAK_ROUNDS);
+    }
+    if (vectors.vnni || vectors.avx2) {
+        limits->int8_flops =
+            4 * measure_peak(compute, vectors.vnni ? peak_vnni : peak_bytes, PEAK_ROUNDS);
+    }
+#endif
+    limits->fp32_flops = mixt_bench_peak(compute, PEAK_ROUNDS);
     limits->read_bytes = measure_read(compute);
 }
 
