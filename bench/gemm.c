@@ -13,6 +13,7 @@
 
 #define ROUNDS_MAX 99
 #define SLICE_SECONDS 0.02 /* one measurement */
+#define PEAK_ROUNDS 6 /* threads of OpenBLAS wait spinning, so that the first ones share a core */
 
 typedef struct shape {
     const char *name;
@@ -159,11 +160,12 @@ static void measure(mixt_compute *own, mixt_compute *blas, const shape *s, int r
     double bytes = 4.0 * (double)s->count * (double)(s->n * s->k);
     run_once(own, &products, true);
     for (int round = 0; round < rounds; round++) {
-        peak[round] = mixt_bench_peak(own, 1);
+        peak[round] = mixt_bench_peak(own, PEAK_ROUNDS);
         rate[round] = work / seconds_of(own, &products, true);
         other[round] = blas == NULL ? 0 : work / seconds_of(blas, &products, false);
         /* the peak before and behind, because speed drifts; a block runs on one thread */
-        double both = (peak[round] + mixt_bench_peak(own, 1)) / 2 / (s->block ? own->threads : 1);
+        double both =
+            (peak[round] + mixt_bench_peak(own, PEAK_ROUNDS)) / 2 / (s->block ? own->threads : 1);
         share[round] = rate[round] / both;
         ratio[round] = blas == NULL ? 0 : rate[round] / other[round];
     }
@@ -195,7 +197,7 @@ int main(int argc, char **argv)
     }
     printf("%s, %d threads; GFLOP/s, share of the multiply-add peak (%.1f GFLOP/s now), OpenBLAS, "
            "ratio, bytes of B read\n",
-           own->f32->name, own->threads, mixt_bench_peak(own, 1) * 1e-9);
+           own->f32->name, own->threads, mixt_bench_peak(own, PEAK_ROUNDS) * 1e-9);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         if (strstr(shapes[i].name, wanted) != NULL) {
             measure(own, blas, &shapes[i], rounds);
