@@ -26,9 +26,11 @@ INLINE const mixt_q8 *few_record(const few *with, int token)
     return (const mixt_q8 *)(const void *)(with->x + (size_t)token * with->x_bytes);
 }
 
-/* Cells that share a scale, and of how many of them products fit 16 bits (without QUANT_DOTS). */
+/* Cells that share a scale, and of how many of them products fit 16 bits (without QUANT_DOTS).
+ * `wraps` as in tile_kind. */
 typedef struct few_kind {
     int count, depth;
+    bool wraps;
 } few_kind;
 
 /* total + products of cells, the first of them `cell`, times `scale` (NULL: 1). */
@@ -53,7 +55,13 @@ INLINE void few_bytes(const few *with, const vi *cells, int cell, const few_kind
             EACH(t, with->tokens)
             {
                 vi q = vi_broadcast32(few_record(with, t)->q + 4 * (cell + c));
-                part[t] = i == 0 ? vb_first(cells[c], q) : vb_next(part[t], cells[c], q);
+#ifdef QUANT_WRAPS
+                if (i == 0 && kind.wraps) {
+                    part[t] = vi_broadcast32(few_record(with, t)->starts + 2 * ((cell + c) / 4));
+                }
+#endif
+                part[t] =
+                    i == 0 && !kind.wraps ? vb_first(cells[c], q) : vb_next(part[t], cells[c], q);
                 PIN(part[t]);
             }
         }
@@ -85,7 +93,7 @@ INLINE void few_signed(const few *with, vi bytes, int cell, vi *total)
 {
 #ifdef QUANT_DOTS
     vi cells[1] = {biased(bytes)};
-    few_bytes(with, cells, cell, (few_kind){1, 1}, NULL, total);
+    few_bytes(with, cells, cell, (few_kind){1, 1, false}, NULL, total);
 #else
     vi cells[2];
     put_signed(bytes, cells);
@@ -197,9 +205,9 @@ INLINE void few_q4_k(source *from, const few *with, vf *sums)
         stream_quads(from, (size_t)(16 + 32 * i), q);
         stream_quads(from, (size_t)(32 + 32 * i), q + 4);
         EACH(j, 8) cells[j] = vi_and(q[j], low);
-        few_bytes(with, cells, 16 * i, (few_kind){8, 8}, &heads.scale[2 * i], total);
+        few_bytes(with, cells, 16 * i, (few_kind){8, 8, false}, &heads.scale[2 * i], total);
         EACH(j, 8) cells[j] = vi_and(vi_srl32(q[j], 4), low);
-        few_bytes(with, cells, 16 * i + 8, (few_kind){8, 8}, &heads.scale[2 * i + 1], total);
+        few_bytes(with, cells, 16 * i + 8, (few_kind){8, 8, false}, &heads.scale[2 * i + 1], total);
     }
     few_chain(with, &heads, true, 4, total, sums);
 }
@@ -218,16 +226,22 @@ INLINE void few_q5_k(source *from, const few *with, vf *sums)
         stream_quads(from, (size_t)(48 + 32 * i), q);
         stream_quads(from, (size_t)(64 + 32 * i), q + 4);
         EACH(j, 8) cells[j] = AND_OR(vi_sll32(high[j], 4), BYTES(16), vi_and(q[j], low));
-        few_bytes(with, cells, 16 * i, (few_kind){8, 4}, &heads.scale[2 * i], total);
+        few_bytes(with, cells, 16 * i, (few_kind){8, 4, false}, &heads.scale[2 * i], total);
         EACH(j, 8)
         {
             cells[j] = AND_OR(vi_sll32(high[j], 3), BYTES(16), vi_and(vi_srl32(q[j], 4), low));
             high[j] = vi_srl32(high[j], 2);
         }
-        few_bytes(with, cells, 16 * i + 8, (few_kind){8, 4}, &heads.scale[2 * i + 1], total);
+        few_bytes(with, cells, 16 * i + 8, (few_kind){8, 4, false}, &heads.scale[2 * i + 1], total);
     }
     few_chain(with, &heads, true, 4, total, sums);
 }
+
+#ifdef QUANT_WRAPS
+#define FEW_Q6_K ((few_kind){4, 4, true})
+#else
+#define FEW_Q6_K ((few_kind){4, 2, false})
+#endif
 
 INLINE void few_q6_k(source *from, const few *with, vf *sums)
 {
@@ -238,9 +252,15 @@ INLINE void few_q6_k(source *from, const few *with, vf *sums)
     EACH(i, 4)
     {
         few_signed_scales(bytes[i], heads.scale + 4 * i);
+#ifndef QUANT_WRAPS
         few_offsets(bytes[i], 5, heads.pairs + 2 * i);
+#endif
     }
+#ifdef QUANT_WRAPS
+    few_zero(with, total);
+#else
     few_pairs(with, heads.pairs, false, 8, total);
+#endif
     for (int i = 0; i < 4; i++) { /* 16 bytes of the upper bits: 64 values */
         vi first[4], second[4], high[4], cells[4];
         const int group = i / 2 * 8 + i % 2; /* the first of four, 2 apart */
@@ -250,14 +270,14 @@ INLINE void few_q6_k(source *from, const few *with, vf *sums)
         stream_quads(from, at + 32, second);
         stream_quads(from, (size_t)(128 + 16 * i), high);
         EACH(j, 4) cells[j] = vi_or(vi_and(vi_sll32(high[j], 4), upper), vi_and(first[j], low));
-        few_bytes(with, cells, 4 * group, (few_kind){4, 2}, scale, total);
+        few_bytes(with, cells, 4 * group, FEW_Q6_K, scale, total);
         EACH(j, 4) cells[j] = vi_or(vi_and(vi_sll32(high[j], 2), upper), vi_and(second[j], low));
-        few_bytes(with, cells, 4 * group + 8, (few_kind){4, 2}, scale + 2, total);
+        few_bytes(with, cells, 4 * group + 8, FEW_Q6_K, scale + 2, total);
         EACH(j, 4) cells[j] = vi_or(vi_and(high[j], upper), vi_and(vi_srl32(first[j], 4), low));
-        few_bytes(with, cells, 4 * group + 16, (few_kind){4, 2}, scale + 4, total);
+        few_bytes(with, cells, 4 * group + 16, FEW_Q6_K, scale + 4, total);
         EACH(j, 4)
         cells[j] = vi_or(vi_and(vi_srl32(high[j], 2), upper), vi_and(vi_srl32(second[j], 4), low));
-        few_bytes(with, cells, 4 * group + 24, (few_kind){4, 2}, scale + 6, total);
+        few_bytes(with, cells, 4 * group + 24, FEW_Q6_K, scale + 6, total);
     }
     few_scaled(with, 0, vf_half(vi_srl32(load_last(from, 206), 16)), total, sums);
 }
@@ -284,7 +304,7 @@ INLINE void few_q2_k(source *from, const few *with, vf *sums)
         EACH(j, 4)
         {
             EACH(c, 4) cells[c] = vi_and(vi_srl32(q[c], 2 * j), three);
-            few_bytes(with, cells, 4 * (group + 2 * j), (few_kind){4, 4},
+            few_bytes(with, cells, 4 * (group + 2 * j), (few_kind){4, 4, false},
                       heads.scale + group + 2 * j, total);
         }
     }
@@ -318,7 +338,7 @@ INLINE void few_q3_k(source *from, const few *with, vf *sums)
                 cells[c] = vi_or(vi_and(vi_sll32(bits[c], 2), third), two);
                 bits[c] = vi_srl32(bits[c], 1);
             }
-            few_bytes(with, cells, 4 * (group + 2 * j), (few_kind){4, 4},
+            few_bytes(with, cells, 4 * (group + 2 * j), (few_kind){4, 4, false},
                       heads.scale + group + 2 * j, total);
         }
     }
@@ -350,7 +370,7 @@ INLINE void few_iq4_xs(source *from, const few *with, vf *sums)
         stream_quads(from, (size_t)(8 + 16 * i), q);
         unpack_iq4_group(q, heads.scale[i], cells);
 #ifdef QUANT_DOTS
-        few_bytes(with, cells, 8 * i, (few_kind){8, 8}, &heads.scale[i], total);
+        few_bytes(with, cells, 8 * i, (few_kind){8, 8, false}, &heads.scale[i], total);
 #else
         few_words(with, cells, 16 * i, 16, total);
 #endif
@@ -396,7 +416,7 @@ INLINE void few_q4_0(source *from, const few *with, int block, vf *sums)
     load_quads(from, 2, q);
     few_less(with, block, 8, total);
     few_nibbles(q, cells);
-    few_bytes(with, cells, 8 * block, (few_kind){8, 8}, NULL, total);
+    few_bytes(with, cells, 8 * block, (few_kind){8, 8, false}, NULL, total);
     few_scaled(with, block, vf_half(load_first(from, 0)), total, sums);
 }
 
@@ -406,7 +426,7 @@ INLINE void few_q4_1(source *from, const few *with, int block, vf *sums)
     load_quads(from, 4, q);
     few_zero(with, total);
     few_nibbles(q, cells);
-    few_bytes(with, cells, 8 * block, (few_kind){8, 8}, NULL, total);
+    few_bytes(with, cells, 8 * block, (few_kind){8, 8, false}, NULL, total);
     few_scaled(with, block, vf_half(halves), total, sums);
     few_least(with, block, vf_half(vi_srl32(halves, 16)), sums);
 }
@@ -418,7 +438,7 @@ INLINE void few_q5_0(source *from, const few *with, int block, vf *sums)
     load_quads(from, 6, q);
     few_less(with, block, 16, total);
     unpack_fives(q, fifth_bits(head), cells);
-    few_bytes(with, cells, 8 * block, (few_kind){8, 4}, NULL, total);
+    few_bytes(with, cells, 8 * block, (few_kind){8, 4, false}, NULL, total);
     few_scaled(with, block, vf_half(head[0]), total, sums);
 }
 
@@ -429,7 +449,7 @@ INLINE void few_q5_1(source *from, const few *with, int block, vf *sums)
     load_quads(from, 8, q);
     few_zero(with, total);
     unpack_fives(q, head[1], cells);
-    few_bytes(with, cells, 8 * block, (few_kind){8, 4}, NULL, total);
+    few_bytes(with, cells, 8 * block, (few_kind){8, 4, false}, NULL, total);
     few_scaled(with, block, vf_half(head[0]), total, sums);
     few_least(with, block, vf_half(vi_srl32(head[0], 16)), sums);
 }
@@ -442,7 +462,7 @@ INLINE void few_mxfp4(source *from, const few *with, int block, vf *sums)
     few_less(with, block, 12, total);
     few_nibbles(q, cells);
     EACH(j, 8) cells[j] = vi_shuffle8(table, cells[j]);
-    few_bytes(with, cells, 8 * block, (few_kind){8, 4}, NULL, total);
+    few_bytes(with, cells, 8 * block, (few_kind){8, 4, false}, NULL, total);
     few_scaled(with, block, mxfp4_scales(vi_and(load_first(from, 0), vi_set32(0xFF))), total, sums);
 }
 
