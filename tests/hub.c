@@ -1,12 +1,16 @@
 /* The transport. Each pair of ranks has a ring that one writes and the other reads, so there are no
- * locks that the dead could hold; who waits, looks. A process that is there holds a lock of the
- * file (fcntl), which goes with it. Used by the tests, and compiled alone as hub.so. */
+ * locks that the dead could hold. Who waits sleeps until the other side rings: there are more ranks
+ * than processors, and one that kept looking would take the time of those that it waits for. A
+ * process that is there holds a lock of the file (fcntl), which goes with it. Used by the tests,
+ * and compiled alone as hub.so. */
 #include "hub.h"
 
 #include <fcntl.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +21,9 @@
 
 #define HUB_MAGIC 0x3152455458494d48ULL
 #define RING ((uint64_t)1 << 16) /* bytes on their way between two ranks */
+#define LOOK_AFTER 0.005         /* seconds; the dead do not ring */
+#define DELAYED_AFTER 0.0001     /* ... nor does a message that a test holds back */
+#define YIELDS 4                 /* before a rank sleeps */
 
 /* Bytes written and read so far; each counter on a line of its own. */
 typedef struct hub_ring {
@@ -29,6 +36,8 @@ enum { NEW, THERE, LEFT, ENDED, DEAD }; /* ENDED: it said why */
 
 typedef struct hub_seat {
     _Atomic int state;
+    _Atomic int asleep; /* or about to be */
+    sem_t bell;
     char why[MIXT_TRANSPORT_TEXT];
 } hub_seat;
 
@@ -79,9 +88,19 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-static void rest(long microseconds)
+static void wake(joined *self, int rank)
 {
-    nanosleep(&(struct timespec){0, microseconds * 1000}, NULL);
+    hub_seat *seat = &self->hub.region->seats[rank];
+    if (atomic_load(&seat->asleep) != 0 && atomic_exchange(&seat->asleep, 0) != 0) {
+        sem_post(&seat->bell);
+    }
+}
+
+static void wake_all(joined *self)
+{
+    for (int rank = 0; rank < self->transport.count; rank++) {
+        wake(self, rank);
+    }
 }
 
 static uint64_t draw(joined *self)
@@ -104,8 +123,7 @@ static hub_ring *ring_of(const joined *self, int from, int to)
 static size_t move_bytes(hub_ring *ring, moving *item, size_t limit)
 {
     bool receive = item->message.receive;
-    uint64_t written = atomic_load_explicit(&ring->written, memory_order_acquire);
-    uint64_t read = atomic_load_explicit(&ring->read, memory_order_acquire);
+    uint64_t written = atomic_load(&ring->written), read = atomic_load(&ring->read);
     uint64_t at = receive ? read : written;
     uint64_t there = receive ? written - read : RING - (written - read);
     size_t header = sizeof item->length, done = 0;
@@ -126,7 +144,7 @@ static size_t move_bytes(hub_ring *ring, moving *item, size_t limit)
             break;
         }
     }
-    atomic_store_explicit(receive ? &ring->read : &ring->written, at + done, memory_order_release);
+    atomic_store(receive ? &ring->read : &ring->written, at + done);
     return done;
 }
 
@@ -137,6 +155,7 @@ static void die(joined *self)
     }
     self->dead = true;
     atomic_store(&self->hub.region->seats[self->transport.rank].state, DEAD);
+    wake_all(self);
 }
 
 /* Whether a message is through. */
@@ -147,8 +166,14 @@ static bool move(joined *self, moving *item, bool *moved)
     hub_ring *ring = receive ? ring_of(self, other, own) : ring_of(self, own, other);
     size_t total = sizeof item->length + item->message.bytes;
     size_t limit = item->fatal ? total / 2 : total;
-    if (limit > item->moved && move_bytes(ring, item, limit - item->moved) > 0) {
+    size_t count = limit > item->moved ? move_bytes(ring, item, limit - item->moved) : 0;
+    if (count > 0) {
         *moved = true;
+        /* A writer waits for a reader where the ring was full alone. Who goes to sleep says so,
+         * looks again and sleeps then: either it sees these bytes or we see that it sleeps. */
+        if (!receive || atomic_load(&ring->written) - atomic_load(&ring->read) + count >= RING) {
+            wake(self, other);
+        }
     }
     if (receive && item->moved >= sizeof item->length && item->length != item->message.bytes) {
         snprintf(self->text, sizeof self->text, "rank %d sent %llu bytes where rank %d expects %zu",
@@ -166,6 +191,9 @@ static bool move_all(joined *self)
 {
     bool busy[2][HUB_RANKS_MAX] = {{false}}, moved = false;
     double time = now();
+    if (self->dead || self->text[0] != 0) {
+        return true;
+    }
     for (int rank = 0; rank < self->transport.count && self->hub.region->options.seed != 0;
          rank++) {
         busy[0][rank] = draw(self) % 4 == 0; /* others go first */
@@ -292,6 +320,27 @@ static void *hub_begin(void *user, const mixt_message *messages, int count, char
     return r;
 }
 
+/* Until another rank rings, or it is time to look. Whether bytes moved before that. */
+static bool sleep_awhile(joined *self)
+{
+    hub_seat *seat = &self->hub.region->seats[self->transport.rank];
+    atomic_store(&seat->asleep, 1);
+    bool moved = move_all(self);
+    if (!moved) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec +=
+            (long)(1e9 * (self->hub.region->options.seed != 0 ? DELAYED_AFTER : LOOK_AFTER));
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000;
+        }
+        sem_timedwait(&seat->bell, &until);
+    }
+    atomic_store(&seat->asleep, 0);
+    return moved;
+}
+
 static mixt_wait hub_wait_for(void *user, void *pointer, double seconds, int *rank, char *text)
 {
     joined *self = user;
@@ -299,7 +348,7 @@ static mixt_wait hub_wait_for(void *user, void *pointer, double seconds, int *ra
     double started = now(), looked = started;
     for (int idle = 0; r->left > 0;) {
         int lost = -1, state = DEAD;
-        if (idle > 100 && now() > looked + 0.005) {
+        if (idle > YIELDS && now() > looked + LOOK_AFTER) {
             lost = find_lost(self, r, &state);
             looked = now();
         }
@@ -317,9 +366,9 @@ static mixt_wait hub_wait_for(void *user, void *pointer, double seconds, int *ra
             }
             return MIXT_WAIT_LATE;
         }
-        if (idle > 60) {
-            rest(idle > 200 ? 200 : 20);
-        } else if (idle > 0) {
+        if (idle > YIELDS && r->left > 0 && sleep_awhile(self)) {
+            idle = 0;
+        } else if (idle > 0 && idle <= YIELDS) {
             sched_yield();
         }
     }
@@ -340,6 +389,7 @@ static void hub_abort(void *user, const char *why)
     if (atomic_load(&seat->state) == THERE) {
         snprintf(seat->why, sizeof seat->why, "%s", why);
         atomic_store(&seat->state, ENDED);
+        wake_all(self);
     }
 }
 
@@ -349,6 +399,7 @@ static void hub_close(void *user)
     int there = THERE;
     atomic_compare_exchange_strong(&self->hub.region->seats[self->transport.rank].state, &there,
                                    LEFT);
+    wake_all(self);
     while (self->first != NULL) {
         request *next = self->first->next;
         free(self->first);
@@ -386,8 +437,11 @@ hub *hub_create(const hub_options *options, const char *path)
     made->file = -1;
     if (path == NULL) {
         made->region = aligned_alloc(64, (made->size + 63) / 64 * 64);
-        if (made->region != NULL) {
-            memset(made->region, 0, made->size);
+        if (made->region != NULL) { /* not the rings' bytes, megabytes that few messages reach */
+            memset(made->region, 0, sizeof *made->region);
+            for (int i = 0; i < options->count * options->count; i++) {
+                memset(&made->region->rings[i], 0, offsetof(hub_ring, bytes));
+            }
         }
     } else {
         unlink(path);
@@ -399,6 +453,9 @@ hub *hub_create(const hub_options *options, const char *path)
     if (made->region == NULL) {
         hub_free(made);
         return NULL;
+    }
+    for (int rank = 0; rank < options->count; rank++) {
+        sem_init(&made->region->seats[rank].bell, path != NULL, 0);
     }
     made->region->options = *options;
     made->region->magic = HUB_MAGIC;
