@@ -157,6 +157,48 @@ static void test_processors(void **state)
     mixt_pool_free(pool);
 }
 
+enum { ITEMS_MOST = 9 };
+
+typedef struct counted_loop {
+    int runs[ITEMS_MOST];
+    int threads;
+    _Atomic int strangers;
+} counted_loop;
+
+static void count_item(void *context, int64_t item, int thread)
+{
+    counted_loop *loop = context;
+    loop->runs[item]++;
+    if (thread < 0 || thread >= loop->threads) {
+        loop->strangers++;
+    }
+}
+
+/* Loops so short that workers come late to them, too late or not at all: every item runs once, and
+ * none behind its loop's end. */
+static void test_short_loops(void **state)
+{
+    (void)state;
+    static const int counts[] = {1, 2, 3, 8};
+    for (int i = 0; i < 4; i++) {
+        mixt_pool *pool;
+        assert_int_equal(mixt_pool_create(counts[i], &pool, NULL), MIXT_OK);
+        for (int number = 0; number < 5000; number++) {
+            int items = number % (ITEMS_MOST + 1);
+            counted_loop loop = {.threads = counts[i]};
+            mixt_pool_run(pool, items, count_item, &loop);
+            for (int item = 0; item < ITEMS_MOST; item++) {
+                assert_int_equal(loop.runs[item], item < items);
+            }
+            assert_int_equal(loop.strangers, 0);
+            if (number % 500 == 0) {
+                usleep(300); /* workers sleep */
+            }
+        }
+        mixt_pool_free(pool);
+    }
+}
+
 static void test_entropy(void **state)
 {
     (void)state;
@@ -172,10 +214,10 @@ static void test_entropy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exchange), cmocka_unit_test(test_temporary_file),
-        cmocka_unit_test(test_pages),    cmocka_unit_test(test_large_pages),
-        cmocka_unit_test(test_memory),   cmocka_unit_test(test_processors),
-        cmocka_unit_test(test_entropy),
+        cmocka_unit_test(test_exchange),    cmocka_unit_test(test_temporary_file),
+        cmocka_unit_test(test_pages),       cmocka_unit_test(test_large_pages),
+        cmocka_unit_test(test_memory),      cmocka_unit_test(test_processors),
+        cmocka_unit_test(test_short_loops), cmocka_unit_test(test_entropy),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -52,22 +52,28 @@ bool mixt_grow_array(void *array, size_t *capacity, size_t wanted, size_t size)
     return true;
 }
 
-void *mixt_block_allocate(size_t size)
+static void *allocate_block(size_t size, size_t *rounded)
 {
     size_t alignment = size >= HUGE_PAGE ? HUGE_PAGE : MIXT_ALIGNMENT;
-    size_t rounded = mixt_round_up(size == 0 ? 1 : size, alignment);
-    if (rounded == 0) {
-        return NULL;
+    *rounded = mixt_round_up(size == 0 ? 1 : size, alignment);
+    void *block = *rounded != 0 ? aligned_alloc(alignment, *rounded) : NULL;
+    if (block != NULL && alignment == HUGE_PAGE) {
+        mixt_pages_enlarge(block, *rounded);
     }
-    void *block = aligned_alloc(alignment, rounded);
-    if (block == NULL) {
-        return NULL;
-    }
-    if (alignment == HUGE_PAGE) {
-        mixt_pages_enlarge(block, rounded);
-    }
-    memset(block, 0, rounded);
     return block;
+}
+
+void *mixt_block_allocate(size_t size)
+{
+    size_t rounded;
+    void *block = allocate_block(size, &rounded);
+    return block != NULL ? memset(block, 0, rounded) : NULL;
+}
+
+void *mixt_block_scratch(size_t size)
+{
+    size_t rounded;
+    return allocate_block(size, &rounded);
 }
 
 void mixt_block_free(void *block, size_t size)

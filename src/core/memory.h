@@ -45,6 +45,8 @@ static inline bool mixt_grow(void *array, size_t *capacity, size_t wanted, size_
 /* Zeroed, 64-byte aligned block for tensors; 2 MiB aligned and advised to huge pages when it is
  * that large. NULL when there is no memory. Release with mixt_block_free and the same size. */
 void *mixt_block_allocate(size_t size);
+/* ... with whatever lies there: megabytes that small work never reaches cost nothing. */
+void *mixt_block_scratch(size_t size);
 void mixt_block_free(void *block, size_t size);
 
 typedef struct mixt_arena mixt_arena;

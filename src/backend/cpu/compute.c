@@ -94,14 +94,14 @@ const mixt_bf16_ways *mixt_compute_choose_bf16(mixt_compute *compute, bool measu
 static mixt_status allocate_buffers(compute_storage *storage, int threads, mixt_error *error)
 {
     struct mixt_gemm_engine *engine = &storage->engine;
-    engine->shared = mixt_block_allocate(MIXT_GEMM_SHARED_BYTES);
+    engine->shared = mixt_block_scratch(MIXT_GEMM_SHARED_BYTES);
     engine->a = calloc((size_t)threads, sizeof *engine->a);
     engine->b = calloc((size_t)threads, sizeof *engine->b);
     bool complete = engine->shared != NULL && engine->a != NULL && engine->b != NULL;
     if (complete) {
         storage->buffers = threads;
         for (int thread = 0; thread < threads; thread++) {
-            engine->a[thread] = mixt_block_allocate(MIXT_THREAD_BYTES);
+            engine->a[thread] = mixt_block_scratch(MIXT_THREAD_BYTES);
             complete = complete && engine->a[thread] != NULL;
             engine->b[thread] = (char *)engine->a[thread] + MIXT_GEMM_A_BYTES;
         }
