@@ -7,27 +7,41 @@
 
 #include "hub.h"
 
-/* All ranks draw the same: what a rank sends is known to all. */
+/* All ranks draw the same: what a rank sends is known to all. `draws` is for one seed and sender;
+ * its i-th number is draw(draws, i). */
+static uint64_t draws_of(uint64_t seed, uint64_t sender)
+{
+    uint64_t x =
+        (seed * 0x9E3779B97F4A7C15ULL) ^ (sender + 0x632BE59BD9B4E019ULL) * 0xD6E8FEB86659FD93ULL;
+    return x ^ x >> 29;
+}
+
+static inline uint64_t draw(uint64_t draws, uint64_t i)
+{
+    uint64_t x = (draws ^ i * 0xC2B2AE3D27D4EB4FULL) * 0xBF58476D1CE4E5B9ULL;
+    return x ^ x >> 32;
+}
+
 static uint64_t mix(uint64_t a, uint64_t b, uint64_t c)
 {
-    uint64_t x = (a * 0x9E3779B97F4A7C15ULL) ^ (b + 0x632BE59BD9B4E019ULL) * 0xD6E8FEB86659FD93ULL;
-    x = (x ^ x >> 29 ^ c * 0xC2B2AE3D27D4EB4FULL) * 0xBF58476D1CE4E5B9ULL;
-    return x ^ x >> 32;
+    return draw(draws_of(a, b), c);
 }
 
 /* The bytes that one rank has for another. */
 static void fill(uint64_t seed, int from, int to, unsigned char *bytes, size_t count)
 {
+    uint64_t draws = draws_of(seed, (uint64_t)(from * 1000 + to));
     for (size_t i = 0; i < count; i += 8) {
-        uint64_t x = mix(seed, (uint64_t)(from * 1000 + to), i);
+        uint64_t x = draw(draws, i);
         memcpy(bytes + i, &x, count - i < 8 ? count - i : 8);
     }
 }
 
 static bool is_filled(uint64_t seed, int from, int to, const unsigned char *bytes, size_t count)
 {
+    uint64_t draws = draws_of(seed, (uint64_t)(from * 1000 + to));
     for (size_t i = 0; i < count; i += 8) {
-        uint64_t x = mix(seed, (uint64_t)(from * 1000 + to), i);
+        uint64_t x = draw(draws, i);
         if (memcmp(bytes + i, &x, count - i < 8 ? count - i : 8) != 0) {
             return false;
         }
@@ -36,11 +50,31 @@ static bool is_filled(uint64_t seed, int from, int to, const unsigned char *byte
 }
 
 /* Some seven digits of either sign and many sizes, so that the order of a sum is seen. */
-static float value_of(uint64_t seed, int rank, size_t i)
+static inline float value_of(uint64_t draws, size_t i)
 {
-    uint64_t x = mix(seed, (uint64_t)rank, i);
+    uint64_t x = draw(draws, i);
     float value = (float)(int64_t)(x >> 40) - 8388608.0F;
     return value * (x & 7 ? 1.0F : 1e-4F) * (x & 24 ? 1e-3F : 1e3F);
+}
+
+/* A rank's values from the first-th on, added. */
+static void add_values(uint64_t seed, int rank, size_t first, size_t count, float *sums)
+{
+    uint64_t draws = draws_of(seed, (uint64_t)rank);
+    for (size_t i = 0; i < count; i++) {
+        sums[i] += value_of(draws, first + i);
+    }
+}
+
+static bool are_values(uint64_t seed, int rank, size_t first, size_t count, const float *values)
+{
+    uint64_t draws = draws_of(seed, (uint64_t)rank);
+    for (size_t i = 0; i < count; i++) {
+        if (values[i] != value_of(draws, first + i)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 typedef struct group_case {
@@ -292,32 +326,27 @@ static mixt_status check_slices(group_case *c, int kind, size_t count, mixt_erro
     size_t *begin = cut_slices(c, kind, c->seed % 5, count);
     size_t first = begin[c->own], own = begin[c->own + 1] - first, end = begin[c->size];
     float *values = take(c, (end + 1) * sizeof *values), *sum = take(c, (own + 1) * sizeof *sum);
-    for (size_t i = 0; i <= end; i++) {
-        values[i] = value_of(c->seed, rank_at(c, c->own), i);
-    }
+    float *expected = take(c, (own + 1) * sizeof *expected);
+    memset(values, 0, (end + 1) * sizeof *values);
+    add_values(c->seed, rank_at(c, c->own), 0, end + 1, values);
     for (size_t i = 0; i <= own; i++) {
-        sum[i] = 0.5F;
+        sum[i] = expected[i] = 0.5F;
     }
     mixt_pool *pool = NULL; /* the same bits with threads */
     HUB_CHECK(c->seed % 2 == 0 || mixt_pool_create(2, &pool, NULL) == MIXT_OK);
     mixt_status status = mixt_ranks_reduce(c->ranks, c->group, values, begin, sum, pool, error);
     mixt_pool_free(pool);
     MIXT_TRY(status);
-    for (size_t i = 0; i < own; i++) {
-        float expected = 0.5F;
-        for (int place = 0; place < c->size; place++) {
-            expected += value_of(c->seed, rank_at(c, place), first + i);
-        }
-        HUB_CHECK(memcmp(&sum[i], &expected, sizeof expected) == 0);
+    for (int place = 0; place < c->size; place++) {
+        add_values(c->seed, rank_at(c, place), first, own, expected);
     }
-    HUB_CHECK(sum[own] == 0.5F);
+    HUB_CHECK(memcmp(sum, expected, (own + 1) * sizeof *sum) == 0);
     MIXT_TRY(mixt_ranks_spread(c->ranks, c->group, values, begin, error));
     for (int place = 0; place < c->size; place++) {
-        for (size_t i = begin[place]; i < begin[place + 1]; i++) {
-            HUB_CHECK(values[i] == value_of(c->seed, rank_at(c, place), i));
-        }
+        size_t at = begin[place];
+        HUB_CHECK(are_values(c->seed, rank_at(c, place), at, begin[place + 1] - at, values + at));
     }
-    HUB_CHECK(values[end] == value_of(c->seed, rank_at(c, c->own), end));
+    HUB_CHECK(are_values(c->seed, rank_at(c, c->own), end, 1, values + end));
     return MIXT_OK;
 }
 
@@ -325,22 +354,19 @@ static mixt_status check_slices(group_case *c, int kind, size_t count, mixt_erro
 static mixt_status check_pass(group_case *c, size_t count, mixt_error *error)
 {
     float *values = take(c, (count + 1) * sizeof *values);
+    float *expected = take(c, (count + 1) * sizeof *expected);
     for (size_t i = 0; i <= count; i++) {
-        values[i] = 0.5F;
+        values[i] = expected[i] = 0.5F;
     }
     if (c->own > 0) {
         MIXT_TRY(mixt_ranks_pass(c->ranks, c->group, c->own - 1, c->own, values,
                                  count * sizeof *values, error));
     }
-    for (size_t i = 0; i < count; i++) {
-        float expected = 0.5F;
-        for (int place = 0; place < c->own; place++) {
-            expected += value_of(c->seed, rank_at(c, place), i);
-        }
-        HUB_CHECK(memcmp(&values[i], &expected, sizeof expected) == 0);
-        values[i] += value_of(c->seed, rank_at(c, c->own), i);
+    for (int place = 0; place < c->own; place++) {
+        add_values(c->seed, rank_at(c, place), 0, count, expected);
     }
-    HUB_CHECK(values[count] == 0.5F);
+    HUB_CHECK(memcmp(values, expected, (count + 1) * sizeof *values) == 0);
+    add_values(c->seed, rank_at(c, c->own), 0, count, values);
     return c->own + 1 < c->size ? mixt_ranks_pass(c->ranks, c->group, c->own, c->own + 1, values,
                                                   count * sizeof *values, error)
                                 : MIXT_OK;
