@@ -62,6 +62,9 @@ ifdef URING
 BASE += -DMIXT_URING
 endif
 LINK := $(CC) $(BASE) $(LDFLAGS)
+# A program at an address of its own: what the undefined sanitizer knows of each line would be a million
+# relocations in each of hundreds of programs, at each start of one.
+PROGRAM_LINK = $(LINK) $(if $(findstring undefined,$(SANITIZE)),-no-pie)
 # PORTABLE=1: the ways of POSIX where Linux has more (src/core/platform.c).
 ifdef PORTABLE
 BASE += -DMIXT_PORTABLE
@@ -204,7 +207,7 @@ $(BUILD)/libmixt.so: $(SHARED)
 	@ln -sf $(SONAME) $@
 
 $(BUILD)/mixt: $(CLI_OBJECTS) $(LIBRARY)
-	$(call say,link,$@)$(LINK) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
+	$(call say,link,$@)$(PROGRAM_LINK) -o $@ $(CLI_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
 
 # MPI's compiler is a wrapper around ours. Of the tests' two one sends in pieces of 1,000 bytes what
 # the other sends in pieces of 1 GiB, and one asks at once whether a wrong message came.
@@ -226,6 +229,10 @@ every-time:
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
 TEST_HELPERS := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out $(TEST_SOURCES),$(filter-out $(FOREIGN),$(wildcard tests/*.c)))))
 TEST_PROGRAMS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+# Hundreds of programs with one library in each of them: without sanitizers, whose reports name lines, what
+# debuggers read (nine tenths of 65 MB) is left out. `make TEST_STRIP= build/release/tests/test_NAME` keeps it.
+TEST_STRIP ?= $(if $(SANITIZE),,-Wl,--strip-debug)
+TEST_LINK = $(PROGRAM_LINK) $(TEST_STRIP)
 # Allocations of this one fail when it says so.
 $(BUILD)/tests/test_engine_memory $(BUILD)/guarded/tests/test_engine_memory: \
     LIBS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
@@ -239,7 +246,7 @@ $(BUILD)/tests/%.o: tests/%.c
 	$(call say,cc,$@)$(CC) $(BASE) $(WARN) $(ISA) $(CORPORA_LIST) -Itests -MMD -MP -c $< -o $@
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_HELPERS) $(LIBRARY)
-	$(call say,link,$@)$(LINK) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
+	$(call say,link,$@)$(TEST_LINK) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
 
 # The fuzz targets without libFuzzer, each under a name of its own, in the program that replays their
 # corpora; the program's main has another name there.
@@ -267,7 +274,7 @@ $(BUILD)/corpora/mutate.o: fuzz/tools/mutate.c
 
 $(BUILD)/tests/test_corpora.o: CORPORA_LIST = '-DFUZZ_TARGETS=$(foreach name,$(FUZZ_TARGETS),X($(name)))'
 $(BUILD)/tests/test_corpora: $(BUILD)/tests/test_corpora.o $(BUILD)/corpora/mutate.o $(CORPORA_OBJECTS) $(LIBRARY)
-	$(call say,link,$@)$(LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(PROGRAM_LIBS) $(LIBS)
+	$(call say,link,$@)$(TEST_LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(PROGRAM_LIBS) $(LIBS)
 
 # What makes allocations of mixt serve fail; sanitizers have allocators of their own.
 $(BUILD)/tests/siege/failing.so: tests/siege/failing.c
@@ -290,7 +297,7 @@ $(BUILD)/tests/hub.so: tests/hub.c tests/hub.h src/dist/transport.h
 # ... what starts them, a mpirun for tests; and what each of them runs in the tests of ranks.
 RANKS_PROGRAMS := $(BUILD)/tests/launch $(BUILD)/tests/conform
 $(RANKS_PROGRAMS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(TEST_HELPERS) $(LIBRARY) | $(BUILD)/tests/hub.so
-	$(call say,link,$@)$(LINK) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
+	$(call say,link,$@)$(TEST_LINK) -o $@ $< $(TEST_HELPERS) $(LIBRARY) -lcmocka $(LIBS)
 
 $(BUILD)/tests/conform: LIBS += -rdynamic
 
@@ -300,7 +307,7 @@ $(BUILD)/tests/test_ranks $(BUILD)/tests/test_spread_cli $(BUILD)/tests/test_dis
 MEMORY_PROGRAM := $(if $(SANITIZE),,$(BUILD)/tests/memory)
 
 $(BUILD)/tests/memory: $(BUILD)/tests/fault/memory.o $(CLI_OBJECTS) $(LIBRARY)
-	$(call say,link,$@)$(LINK) -Wl,--wrap=main -o $@ $< $(CLI_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
+	$(call say,link,$@)$(TEST_LINK) -Wl,--wrap=main -o $@ $< $(CLI_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
 
 # The examples see the public header alone, as a user's program does.
 EXAMPLE_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard examples/*.c)))
@@ -323,19 +330,19 @@ $(foreach name,$(GUARDED_NAMES),$(eval $(GUARDED)/tests/test_$(name): $(BUILD)/t
 
 $(GUARDED_PROGRAMS): $(TEST_HELPERS) $(GUARDED_OBJECTS) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(LINK) $(GUARDED_LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
+	$(call say,link,$@)$(TEST_LINK) $(GUARDED_LINK) -o $@ $(filter %.o,$^) $(LIBRARY) -lcmocka $(LIBS)
 
 $(GUARDED)/mixt: $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY)
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(LINK) $(GUARDED_LINK) -o $@ $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
+	$(call say,link,$@)$(TEST_LINK) $(GUARDED_LINK) -o $@ $(CLI_OBJECTS) $(GUARDED_OBJECTS) $(LIBRARY) $(PROGRAM_LIBS) $(LIBS)
 
 $(GUARDED)/examples/%: examples/%.c $(GUARDED_OBJECTS) $(LIBRARY) $(HEADERS)
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(filter-out -Isrc,$(LINK)) $(WARN) $(GUARDED_LINK) -o $@ $< $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(filter-out -Isrc,$(TEST_LINK)) $(WARN) $(GUARDED_LINK) -o $@ $< $(GUARDED_OBJECTS) $(LIBRARY) $(LIBS)
 
 $(BUILD)/examples/%: examples/%.c $(LIBRARY) $(HEADERS)
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(filter-out -Isrc,$(LINK)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
+	$(call say,link,$@)$(filter-out -Isrc,$(PROGRAM_LINK)) $(WARN) -o $@ $< $(LIBRARY) $(LIBS)
 
 # Files, threads, maps, checkpoints and runs that go the ways of POSIX, without what Linux alone has: the
 # same objects, but for those of the files that ask (PORTABLE=1 builds all of them so).
@@ -359,7 +366,7 @@ $(PORTABLE_BUILD)/mixt: $(CLI_OBJECTS) $(PORTABLE_BUILD)/libmixt.a
 $(foreach name,$(PORTABLE_TESTS),$(eval $(PORTABLE_BUILD)/tests/test_$(name): $(call portable,$(BUILD)/tests/test_$(name).o)))
 $(PORTABLE_PROGRAMS): $(TEST_HELPERS) $(PORTABLE_BUILD)/libmixt.a
 	@mkdir -p $(@D)
-	$(call say,link,$@)$(LINK) -o $@ $(filter %.o,$^) $(PORTABLE_BUILD)/libmixt.a -lcmocka $(LIBS)
+	$(call say,link,$@)$(TEST_LINK) -o $@ $(filter %.o,$^) $(PORTABLE_BUILD)/libmixt.a -lcmocka $(LIBS)
 
 # Before the first object: a machine that mixt does not run on is refused by one line.
 ifeq ($(MACHINE),)
