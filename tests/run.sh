@@ -2,7 +2,8 @@
 # Runs every test program of the build folders given, or those that FOLDER/programs lists, and closes with
 # "N passed, M failed". MIXT_TEST_JOBS of them run at once (one more than there are cores: some wait, for
 # disks or for limits of time); those that tests/longest.txt names begin first, in its order, so that no
-# long one is left when all others have ended.
+# long one is left when all others have ended. One of several builds comes behind another name's, so that
+# those that wait run beside those that compute.
 # A program that dies, or that runs no test, counts as one failure. Logs: FOLDER/log/NAME.txt. A program
 # that takes longer than MIXT_TEST_SECONDS (900; the longest needs 60 under sanitizers) is cut, which is
 # one failure too: its last lines say where it stood.
@@ -82,7 +83,8 @@ for folder in "$@"; do
     rm -f "$folder"/log/*.counts
 done
 programs=$(list "$@")
-echo "$programs" | awk 'FILENAME != "-" {rank[$1] = FNR; next} {print ($2 in rank ? rank[$2] : 1e6), FNR, $0}' \
+echo "$programs" | awk 'FILENAME != "-" {rank[$1] = FNR; next} $1 != folder {folder = $1; builds++}
+        {print ($2 in rank ? 2 * rank[$2] + 3 * builds : 1e6), FNR, $0}' \
     "$(dirname "$0")/longest.txt" - | sort -k 1,1n -k 2,2n | cut -d ' ' -f 3- |
     xargs -P "${MIXT_TEST_JOBS:-$(($(nproc 2>/dev/null || echo 1) + 1))}" -n 2 "$0" --one
 
