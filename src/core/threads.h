@@ -1,7 +1,7 @@
 /* A pool of threads and one loop over it. Items are claimed one by one, so which thread runs an
  * item is not fixed: an item's result must not depend on it, and no two items may write the same
- * place. Waiting threads spin for some microseconds, then sleep, so that an oversubscribed machine
- * is not burnt. */
+ * place. A loop ends with its last item, whether every thread came or not; waiting threads spin for
+ * some microseconds, then sleep: so an oversubscribed machine is not burnt. */
 #ifndef MIXT_CORE_THREADS_H
 #define MIXT_CORE_THREADS_H
 
