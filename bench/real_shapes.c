@@ -4,9 +4,10 @@
  *
  *   real_shapes [--sparse] NAME MIX FILE [LAYERS [CONTEXT]]
  *
- * NAME: a row of `shapes`. MIX: Q4_K_M, Q8_0, ... (quant/mix.h). LAYERS, CONTEXT: others than the
- * model's. --sparse: routed experts are holes in the file, zeros that take no room and that no disk
- * reads: for models that fit no disk at hand (Grok-1's 314B parameters). */
+ * NAME: a row of `shapes`. MIX: Q4_K_M, Q8_0, ... (quant/mix.h), or a type that no mix is named
+ * after (IQ2_XXS, NVFP4, ...): all matrices of the layers, and Q6_K outside. LAYERS, CONTEXT:
+ * others than the model's. --sparse: routed experts are holes in the file, zeros that take no room
+ * and that no disk reads: for models that fit no disk at hand (Grok-1's 314B parameters). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,8 @@ typedef struct tensor {
 
 typedef struct plan {
     const shape *s;
-    const mixt_mix *mix;
+    const mixt_mix *mix; /* NULL: all of `type` */
+    mixt_type type;
     tensor *list;
     int count;
     int layer;
@@ -85,6 +87,22 @@ static uint64_t next_random(void)
     state ^= state >> 7;
     state ^= state << 17;
     return state;
+}
+
+/* MIXT_TYPE_COUNT: there is none of that name. */
+static mixt_type type_by_name(const char *name)
+{
+    int type = 0;
+    while (type < MIXT_TYPE_COUNT && strcmp(mixt_type_info((mixt_type)type)->name, name) != 0) {
+        type++;
+    }
+    return (mixt_type)type;
+}
+
+static mixt_type type_of_matrix(const plan *p, const mixt_mix_request *request)
+{
+    const bool outside = request->place == MIXT_PLACE_EMBED || request->place == MIXT_PLACE_OUTPUT;
+    return p->mix != NULL ? mixt_mix_type(p->mix, request) : outside ? MIXT_TYPE_Q6_K : p->type;
 }
 
 static void add(plan *p, const char *name, mixt_place place, int rank, const int64_t *size)
@@ -107,7 +125,7 @@ static void add(plan *p, const char *name, mixt_place place, int rank, const int
                                 .head_group = p->s->heads / p->s->kv_heads,
                                 .columns = size[0]};
     bool plain = rank == 1 || strstr(name, "ffn_gate_inp") != NULL;
-    t->type = plain ? MIXT_TYPE_F32 : mixt_mix_type(p->mix, &request);
+    t->type = plain ? MIXT_TYPE_F32 : type_of_matrix(p, &request);
     t->value = place == MIXT_PLACE_EMBED ? EMBEDDING
                : rank > 1                ? 0.02F
                : strstr(name, "bias")    ? 0.0F
@@ -270,6 +288,11 @@ static const scale_row scales[] = {
     {MIXT_TYPE_Q3_K, {108, -1}, {0x0C00, 0}},   {MIXT_TYPE_Q4_K, {0, 2}, {0x0400, 0x0F80}},
     {MIXT_TYPE_Q5_K, {0, 2}, {0x0200, 0x0F80}}, {MIXT_TYPE_Q6_K, {208, -1}, {0x0100, 0}},
     {MIXT_TYPE_IQ4_NL, {0, -1}, {0x0C00, 0}},   {MIXT_TYPE_IQ4_XS, {0, -1}, {0x0200, 0}},
+    {MIXT_TYPE_IQ1_S, {0, -1}, {0x1A00, 0}},    {MIXT_TYPE_IQ2_XXS, {0, -1}, {0x0E80, 0}},
+    {MIXT_TYPE_IQ2_XS, {0, -1}, {0x0E80, 0}},   {MIXT_TYPE_IQ2_S, {0, -1}, {0x0E80, 0}},
+    {MIXT_TYPE_IQ3_XXS, {0, -1}, {0x0980, 0}},  {MIXT_TYPE_IQ3_S, {0, -1}, {0x0900, 0}},
+    {MIXT_TYPE_TQ1_0, {52, -1}, {0x2600, 0}},   {MIXT_TYPE_TQ2_0, {64, -1}, {0x2400, 0}},
+    {MIXT_TYPE_Q1_0, {0, -1}, {0x2500, 0}},     {MIXT_TYPE_Q2_0, {0, -1}, {0x2400, 0}},
 };
 
 /* A buffer of random whole blocks. */
@@ -305,6 +328,16 @@ static size_t fill(const tensor *t, unsigned char *buffer)
                     memcpy(buffer + b * (size_t)row->bytes + scales[i].at[j], &scale, 2);
                 }
             }
+        }
+    }
+    for (size_t b = 0; t->type == MIXT_TYPE_NVFP4 && b < blocks; b++) {
+        memset(buffer + b * (size_t)row->bytes, 4, 4);
+    }
+    for (size_t b = 0; t->type == MIXT_TYPE_IQ1_M && b < blocks; b++) { /* 0x1A00 in the nibbles */
+        static const unsigned char nibbles[4] = {0x00, 0x00, 0xA0, 0x10};
+        for (int i = 0; i < 4; i++) {
+            unsigned char *byte = buffer + b * (size_t)row->bytes + 49 + 2 * i;
+            *byte = (unsigned char)((*byte & 15) | nibbles[i]);
         }
     }
     for (size_t b = 0; t->type == MIXT_TYPE_MXFP4 && b < blocks; b++) {
@@ -387,7 +420,9 @@ int main(int argc, char **argv)
             p.s = &changed;
         }
     }
-    if (p.s == NULL || (p.mix = mixt_mix_by_name(argv[2])) == NULL) {
+    p.mix = p.s == NULL ? NULL : mixt_mix_by_name(argv[2]);
+    p.type = p.s == NULL ? MIXT_TYPE_COUNT : type_by_name(argv[2]);
+    if (p.mix == NULL && p.type == MIXT_TYPE_COUNT) {
         fprintf(stderr, "usage: real_shapes [--sparse] olmoe|qwen2moe|qwen3moe|deepseek|"
                         "deepseek2|mixtral|skywork|grok MIX FILE [LAYERS [CONTEXT]]\n");
         return 2;
