@@ -17,9 +17,10 @@
  * groups that hold a value that is not finite are zeros. */
 typedef struct mixt_q8 {
     _Alignas(64) int8_t q[MIXT_STEP];
-    int16_t starts[32];    /* x86 without VNNI: where 16-bit sums of Q6_K start (quant_tile.h) */
-    int16_t sums[16];      /* of q over 16 */
+    int16_t starts[32]; /* x86 without VNNI: where 16-bit sums of products start (quant_tile.h) */
+    int16_t sums[16];   /* of q over 16 */
     int16_t block_sums[8]; /* of q over 32 */
+    int32_t large;         /* likewise, wide: a bit for each 16 values: those of IQ2 may not fit */
     float d[8];            /* of each 32 values, or of all 256 in d[0]; NaN where not finite */
     int32_t totals[8];     /* block_sums in 32 bits */
 } mixt_q8;

@@ -123,13 +123,14 @@ static inline void quantise_group(const float *x, int count, int8_t *q, float *d
     }
 }
 
-/* Of four times 32 values: in each dword the sums of the first two and of the last two of every
- * four, over 16 values. */
-static inline __m256i sums_of_128(const int8_t *q)
+/* Of four times 32 values or magnitudes: in each dword the sums of the first two and of the last
+ * two of every four, over 16 values. */
+static inline __m256i sums_of_128(const int8_t *q, const bool magnitudes)
 {
     __m256i sums[4];
     for (int i = 0; i < 4; i++) {
         __m256i bytes = _mm256_load_si256((const __m256i *)(const void *)(q + 32 * i));
+        bytes = magnitudes ? _mm256_abs_epi8(bytes) : bytes;
         __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
         pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0x4E));
         sums[i] = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0xB1));
@@ -140,14 +141,22 @@ static inline __m256i sums_of_128(const int8_t *q)
     return _mm256_permutevar8x32_epi32(all, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
+/* A bit for each 16 of 128 values whose products may not fit 16 bits. */
+static inline int large_of_128(const int8_t *q)
+{
+    __m256i large = _mm256_cmpgt_epi16(sums_of_128(q, true), _mm256_set1_epi16(SMALL_SUM));
+    large = _mm256_or_si256(large, _mm256_slli_epi32(large, 16));
+    return _mm256_movemask_ps(_mm256_castsi256_ps(large));
+}
+
 /* mixt_q8_finish. */
 static inline void finish_record(mixt_q8_kind kind, mixt_q8 *to)
 {
     const __m256i one = _mm256_set1_epi16(1), zero = _mm256_setzero_si256();
-    __m256i low = sums_of_128(to->q), high = sums_of_128(to->q + 128);
+    __m256i low = sums_of_128(to->q, false), high = sums_of_128(to->q + 128, false);
     __m256i *starts = (__m256i *)(void *)to->starts;
-    _mm256_store_si256(starts, _mm256_sub_epi16(zero, vi_sll16(low, Q6_SHIFT)));
-    _mm256_store_si256(starts + 1, _mm256_sub_epi16(zero, vi_sll16(high, Q6_SHIFT)));
+    _mm256_store_si256(starts, _mm256_sub_epi16(zero, vi_sll16(low, START_SHIFT)));
+    _mm256_store_si256(starts + 1, _mm256_sub_epi16(zero, vi_sll16(high, START_SHIFT)));
     __m256i sums = _mm256_packs_epi32(vi_madd(low, one), vi_madd(high, one));
     sums = _mm256_permute4x64_epi64(sums, 0xD8);
     _mm256_store_si256((__m256i *)(void *)to->sums, sums);
@@ -158,6 +167,7 @@ static inline void finish_record(mixt_q8_kind kind, mixt_q8 *to)
         _mm_packs_epi32(_mm256_castsi256_si128(totals), _mm256_extracti128_si256(totals, 1)));
     if (kind.wide) {
         int16_t *wide = ((mixt_q8_wide *)to)->q;
+        to->large = large_of_128(to->q) | large_of_128(to->q + 128) << 8;
         for (int j = 0; j < MIXT_STEP; j += 16) {
             __m128i bytes = _mm_load_si128((const __m128i *)(const void *)(to->q + j));
             _mm256_store_si256((__m256i *)(void *)(wide + j), _mm256_cvtepi8_epi16(bytes));

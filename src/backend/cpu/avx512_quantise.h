@@ -25,26 +25,44 @@ quantise_vectors(const float *x, const int vectors, int8_t *q, float *d)
     }
 }
 
-/* Of 64 values: in every dword of a quarter the sums of the first two and of the last two of every
+/* Of 64 bytes: in every dword of a quarter the sums of the first two and of the last two of every
  * four, over 16 values. */
-static inline __m512i sums_of_64(const int8_t *q)
+static inline __m512i sums_of_64(__m512i bytes)
 {
-    __m512i pairs = _mm512_maddubs_epi16(_mm512_set1_epi8(1), _mm512_load_si512(q));
+    __m512i pairs = _mm512_maddubs_epi16(_mm512_set1_epi8(1), bytes);
     pairs = _mm512_add_epi16(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_BADC));
     return _mm512_add_epi16(pairs, _mm512_shuffle_epi32(pairs, _MM_PERM_CDAB));
 }
 
-static inline void put_q8_sums(mixt_q8 *to)
+/* The two sums of each 16 of 256 bytes. */
+static inline __m512i sums_of_step(__m512i a, __m512i b, __m512i c, __m512i d)
 {
     /* dword p of quarter l is group 4 p + l */
-    __m512i sums = sums_of_64(to->q);
-    sums = _mm512_mask_mov_epi32(sums, 0x2222, sums_of_64(to->q + 64));
-    sums = _mm512_mask_mov_epi32(sums, 0x4444, sums_of_64(to->q + 128));
-    sums = _mm512_mask_mov_epi32(sums, 0x8888, sums_of_64(to->q + 192));
+    __m512i sums = sums_of_64(a);
+    sums = _mm512_mask_mov_epi32(sums, 0x2222, sums_of_64(b));
+    sums = _mm512_mask_mov_epi32(sums, 0x4444, sums_of_64(c));
+    sums = _mm512_mask_mov_epi32(sums, 0x8888, sums_of_64(d));
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    sums = _mm512_permutexvar_epi32(order, sums);
-    _mm512_store_si512(to->starts,
-                       _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_slli_epi16(sums, Q6_SHIFT)));
+    return _mm512_permutexvar_epi32(order, sums);
+}
+
+static inline void put_q8_large(mixt_q8 *to)
+{
+    __m512i sums = sums_of_step(_mm512_abs_epi8(_mm512_load_si512(to->q)),
+                                _mm512_abs_epi8(_mm512_load_si512(to->q + 64)),
+                                _mm512_abs_epi8(_mm512_load_si512(to->q + 128)),
+                                _mm512_abs_epi8(_mm512_load_si512(to->q + 192)));
+    __mmask32 large = _mm512_cmpgt_epi16_mask(sums, _mm512_set1_epi16(SMALL_SUM));
+    sums = _mm512_maskz_mov_epi16(large, sums);
+    to->large = _mm512_test_epi32_mask(sums, sums);
+}
+
+static inline void put_q8_sums(mixt_q8 *to)
+{
+    __m512i sums = sums_of_step(_mm512_load_si512(to->q), _mm512_load_si512(to->q + 64),
+                                _mm512_load_si512(to->q + 128), _mm512_load_si512(to->q + 192));
+    _mm512_store_si512(
+        to->starts, _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_slli_epi16(sums, START_SHIFT)));
     sums = _mm512_madd_epi16(sums, _mm512_set1_epi16(1));
     _mm256_store_si256((__m256i *)(void *)to->sums, _mm512_cvtepi32_epi16(sums));
     sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
@@ -69,6 +87,7 @@ static void kernel_quantise(const float *x, int count, mixt_q8_kind kind, mixt_q
     put_q8_sums(to);
     if (kind.wide) {
         int16_t *wide = ((mixt_q8_wide *)to)->q;
+        put_q8_large(to);
         for (int j = 0; j < MIXT_STEP; j += 32) {
             __m256i bytes = _mm256_load_si256((const __m256i *)(const void *)(to->q + j));
             _mm512_store_si512(wide + j, _mm512_cvtepi8_epi16(bytes));

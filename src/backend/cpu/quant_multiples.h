@@ -1,27 +1,43 @@
 /* Types whose blocks are made of integers that lie nowhere as such (quant/multiples.h): rows are
- * decoded one by one into bytes (QUANT_DOTS) or 16-bit words and then transposed into a panel, or
+ * decoded one by one into bytes (QUANT_BYTES) or 16-bit words and then transposed into a panel, or
  * for one token multiplied as they are, in words. Included behind quant_tile.h. */
 #include "quant/multiples_decode.h"
 
-#ifdef QUANT_DOTS
+#ifdef QUANT_BYTES
 typedef int8_t decoded_value;
 #else
 typedef int16_t decoded_value;
 #endif
 
-/* `cells` cells from rows that lie `stride` bytes apart. */
-INLINE void transpose(const decoded_value *rows, size_t stride, const int count, vi *cells)
+#if defined QUANT_DOTS
+#define coded_bytes(bytes, type) ((void)(type), biased(bytes))
+#elif defined QUANT_WRAPS
+/* Bytes as tiles have them. Starts take 32 away: that is more than any value but those of IQ2 (43:
+ * twice the starts) and of IQ3_XXS (62, but all are even: halves, and twice the scales). */
+INLINE vi coded_bytes(vi bytes, const mixt_type type)
 {
+    const bool twos = type >= MIXT_TYPE_IQ2_XXS && type <= MIXT_TYPE_IQ2_S;
+    const bool halved = type == MIXT_TYPE_IQ3_XXS;
+    bytes = vi_sub8(bytes, vi_set32((int)((twos || halved ? 0xC0 : 0xE0) * 0x01010101U)));
+    return halved ? vi_srl32(bytes, 1) : bytes;
+}
+#endif
+
+/* `cells` cells from rows that lie `stride` bytes apart. */
+INLINE void transpose(const decoded_value *rows, size_t stride, const int count,
+                      const mixt_type type, vi *cells)
+{
+    (void)type;
     const source from = {(const uint8_t *)rows, stride, NULL};
     for (int i = 0; i < count; i += 4) {
         load_quads(&from, (size_t)(4 * i), cells + i);
-#ifdef QUANT_DOTS
-        EACH(j, 4) cells[i + j] = biased(cells[i + j]);
+#ifdef QUANT_BYTES
+        EACH(j, 4) cells[i + j] = coded_bytes(cells[i + j], type);
 #endif
     }
 }
 
-#ifdef QUANT_DOTS
+#ifdef QUANT_BYTES
 /* Of rows' scales by groups of 16: those of the type's groups, and pairs. */
 INLINE void put_scales(const int8_t *scales, mixt_type type, panel *to)
 {
@@ -33,6 +49,9 @@ INLINE void put_scales(const int8_t *scales, mixt_type type, panel *to)
     EACH(i, 4)
     {
         vi x = four[i];
+#ifdef QUANT_WRAPS
+        x = type == MIXT_TYPE_IQ3_XXS ? vi_add32(x, x) : x;
+#endif
         if (by_32) {
             to->scales[2 * i] = SCALE_OF_BYTE(x, 0);
             to->scales[2 * i + 1] = SCALE_OF_BYTE(x, 2);
@@ -42,9 +61,11 @@ INLINE void put_scales(const int8_t *scales, mixt_type type, panel *to)
             to->scales[4 * i + 2] = SCALE_OF_BYTE(x, 2);
             to->scales[4 * i + 3] = SCALE_OF_BYTE(x, 3);
         }
+#ifdef QUANT_DOTS
         /* scale << 8, down to scale * BYTE_BIAS, negated */
         to->pairs[2 * i] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 0, NONE, 1), 1));
         to->pairs[2 * i + 1] = vi_sub16(vi_zero(), vi_sra16(vi_pick(x, NONE, 2, NONE, 3), 1));
+#endif
     }
 }
 #endif
@@ -56,12 +77,12 @@ INLINE void unpack_multiples(source *from, panel *to, mixt_type type)
     float d[QUANT_LANES];
     const mixt_grids *grids = mixt_grids_get();
     fetch_ahead(from, (size_t)(QUANT_LANES * mixt_type_info(type)->bytes));
-#ifdef QUANT_DOTS
+#ifdef QUANT_BYTES
     _Alignas(64) int8_t scales[QUANT_LANES][16];
 #endif
     for (int lane = 0; lane < QUANT_LANES; lane++) {
         const uint8_t *block = from->base + (size_t)lane * from->stride;
-#ifdef QUANT_DOTS
+#ifdef QUANT_BYTES
         const mixt_decoded row = {NULL, rows[lane], scales[lane]};
 #else
         const mixt_decoded row = {rows[lane], NULL, NULL};
@@ -69,10 +90,10 @@ INLINE void unpack_multiples(source *from, panel *to, mixt_type type)
         d[lane] = mixt_decode_multiples(type, block, grids, &row);
     }
     to->d[0] = vf_load(d);
-#ifdef QUANT_DOTS
+#ifdef QUANT_BYTES
     put_scales(scales[0], type, to);
 #endif
-    transpose(rows[0], sizeof rows[0], MIXT_STEP / 4 * (int)sizeof(decoded_value), to->cells);
+    transpose(rows[0], sizeof rows[0], MIXT_STEP / 4 * (int)sizeof(decoded_value), type, to->cells);
 }
 
 /* Part `part` (of 32 values, `block` of the step) of each lane's row. */
@@ -87,7 +108,7 @@ INLINE void unpack_part(source *from, panel *to, int block, mixt_type type)
         const uint8_t *at = from->base + (size_t)lane * from->stride;
         d[lane] = mixt_part_scale(type, at, part, 0);
         m[lane] = mixt_part_scale(type, at, part, 1);
-#ifdef QUANT_DOTS
+#ifdef QUANT_BYTES
         mixt_bytes q[2];
         mixt_decode_part(type, at, part, grids, q);
         memcpy(rows[lane], q, sizeof q);
@@ -97,7 +118,7 @@ INLINE void unpack_part(source *from, panel *to, int block, mixt_type type)
     }
     to->d[block] = vf_load(d);
     to->m[block] = vf_load(m);
-    transpose(rows[0], sizeof rows[0], cells, to->cells + cells * block);
+    transpose(rows[0], sizeof rows[0], cells, type, to->cells + cells * block);
 }
 
 #define UNPACK_MULTIPLES(name, type)                                                               \
@@ -120,7 +141,7 @@ UNPACK_MULTIPLES(unpack_tq2_0, MIXT_TYPE_TQ2_0)
     {                                                                                              \
         unpack_part(from, to, block, type);                                                        \
     }
-#ifndef QUANT_DOTS
+#ifndef QUANT_BYTES
 UNPACK_PART(unpack_nvfp4, MIXT_TYPE_NVFP4)
 #endif
 UNPACK_PART(unpack_q1_0, MIXT_TYPE_Q1_0)
@@ -142,11 +163,12 @@ INLINE vf nvfp4_scales(vi byte)
 }
 #endif
 
-#ifdef QUANT_DOTS
+#ifdef QUANT_BYTES
 /* Eight bytes hold the sixteen values of a half: low halves of bytes, then high ones. */
 static void unpack_nvfp4(source *from, panel *to, int block)
 {
-    const vi low = vi_set32(LOW_NIBBLES), table = biased(vi_table(mixt_mxfp4_values));
+    const vi low = vi_set32(LOW_NIBBLES),
+             table = coded_bytes(vi_table(mixt_mxfp4_values), MIXT_TYPE_NVFP4);
     vi q[4], *cells = to->cells + 8 * block, scales = load_first(from, 0);
     scales = block % 2 == 0 ? scales : vi_srl32(scales, 16);
     to->d[block] = nvfp4_scales(vi_and(scales, vi_set32(255)));

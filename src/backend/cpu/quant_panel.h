@@ -35,6 +35,10 @@ typedef struct panel {
 #if !defined QUANT_DOTS && !defined QUANT_HALVES
 #define QUANT_WRAPS
 #endif
+/* Values of codebooks, ternary ones and those of blocks between 32 and 256 are bytes in a panel. */
+#if defined QUANT_DOTS || defined QUANT_WRAPS
+#define QUANT_BYTES
+#endif
 
 /* Sums of products of bytes on their way to 32 bits, the first and the next ones, times a scale
  * (SCALE_OF_BYTE) or not. */

@@ -8,8 +8,11 @@
 
 #include "ops/quantised.h"
 
-/* Weights of Q6_K are 2^5 less than their bits (mixt_q8's starts). */
-#define Q6_SHIFT 5
+/* What mixt_q8's starts take away: bytes of weights are 2^5 more than these. */
+#define START_SHIFT 5
+/* Eight products with 43, the largest value of IQ2, fit 16 bits where the eight magnitudes sum up
+ * to this at most (mixt_q8's large: they do not). */
+#define SMALL_SUM (INT16_MAX / 43)
 
 /* Groups whose largest value is smaller are zeros: 127 / largest stays finite, d is normal. */
 #define MIXT_Q8_LEAST 0x1p-100F

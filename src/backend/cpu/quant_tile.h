@@ -13,7 +13,7 @@ typedef struct tile_kind {
     int offset; /* taken from each weight. K types: their pairs are -offset times scales */
     int minima; /* pairs of minima: 8 (sums over 16), 4 (sums over 32); blocks of 32: 1 */
     bool plain; /* all scales of a block of 256 are 1 */
-    bool wraps; /* sums of a group start from `starts`, modulo 2^16; no offset */
+    int wraps;  /* sums of four cells start from `starts` so many times, modulo 2^16; no offset */
 } tile_kind;
 
 typedef struct tile {
@@ -110,15 +110,17 @@ INLINE void add_group(const tile *at, int cell, const vi *scales, const tile_kin
             {
                 vi q = vi_broadcast32(record_of(at, t)->q + 4 * c);
 #ifdef QUANT_WRAPS
-                if (i == 0 && kind.wraps) {
+                if (i == 0 && kind.wraps > 0) {
                     vi start = vi_broadcast32(record_of(at, t)->starts + 2 * (c / 4));
+                    start = kind.wraps == 2 ? vi_add16(start, start) : start;
                     EACH(r, QUANT_PANELS) part[t][r] = start;
                 }
 #endif
                 EACH(r, QUANT_PANELS)
                 {
                     vi w = at->panels[r].cells[c];
-                    part[t][r] = i == 0 && !kind.wraps ? vb_first(w, q) : vb_next(part[t][r], w, q);
+                    part[t][r] =
+                        i == 0 && kind.wraps == 0 ? vb_first(w, q) : vb_next(part[t][r], w, q);
                     PIN(part[t][r]);
                 }
             }
@@ -155,6 +157,32 @@ INLINE vf add_scaled(vf sum, vf d, float d_x, vi total)
     return vf_fma(vf_multiply(d, vf_set(d_x)), vf_convert(total), sum);
 }
 
+#ifdef QUANT_WRAPS
+/* Adds to `total` the products of four cells of IQ2, bytes that are 64 more than values of up to
+ * 43: eight of these products fit 16 bits where activations are not large, else two do. */
+INLINE void add_twos(const tile *at, int cell, const vi *scales, const int tokens,
+                     vi total[QUANT_TOKENS][QUANT_PANELS])
+{
+    const int group = cell / 4;
+    int large = 0;
+    EACH(t, tokens) large |= record_of(at, t)->large;
+    if ((large >> group & 1) == 0) {
+        add_group(at, cell, scales, (tile_kind){4, 4, 0, 0, false, 2}, tokens, total);
+        return;
+    }
+    add_group(at, cell, scales, (tile_kind){4, 1, 0, 0, false, 0}, tokens, total);
+    EACH(t, tokens)
+    {
+        vi start = vi_broadcast32(record_of(at, t)->starts + 2 * group);
+        EACH(r, QUANT_PANELS)
+        {
+            vi less = vi_madd(scales[r], start);
+            total[t][r] = vi_add32(total[t][r], vi_add32(less, less));
+        }
+    }
+}
+#endif
+
 /* A block of 256 with scales of its groups. */
 INLINE void tile_256(const tile *at, const tile_kind kind, const int tokens)
 {
@@ -171,6 +199,13 @@ INLINE void tile_256(const tile *at, const tile_kind kind, const int tokens)
         }
         vi scales[QUANT_PANELS];
         EACH(r, QUANT_PANELS) scales[r] = kind.plain ? vi_zero() : at->panels[r].scales[group];
+#ifdef QUANT_WRAPS
+        if (kind.wraps == 2) {
+            EACH(i, kind.group / 4)
+            add_twos(at, group * kind.group + 4 * i, scales, tokens, total);
+            continue;
+        }
+#endif
         add_group(at, group * kind.group, kind.plain ? NULL : scales, kind, tokens, total);
     }
     EACH(t, tokens)
@@ -299,6 +334,12 @@ INLINE void half_products(const tile *at, int block, const int half, const int t
         total[t][r] = BYTE_BIAS == 0 ? vi_zero() : less(BYTE_BIAS, at, t, block, half + 1);
     }
     add_cells(at, 8 * block + 4 * half, 4, tokens, total);
+#elif defined QUANT_BYTES
+    EACH(t, tokens)
+    {
+        EACH(r, QUANT_PANELS) total[t][r] = vi_zero();
+    }
+    add_group(at, 8 * block + 4 * half, NULL, (tile_kind){4, 4, 0, 0, false, 1}, tokens, total);
 #else
     vw sum[QUANT_TOKENS][QUANT_PANELS];
     EACH(t, tokens)
@@ -385,36 +426,48 @@ _Static_assert(QUANT_TOKENS == 4 || QUANT_TOKENS == 6, "tokens of a tile");
         }                                                                                          \
     }
 
-TILE_FUNCTION(tiles_q2_k, tile_256(&at, ((tile_kind){4, 4, 0, 8, false, false}), tokens))
-TILE_FUNCTION(tiles_q3_k, tile_256(&at, ((tile_kind){4, 4, 4, 0, false, false}), tokens))
-TILE_FUNCTION(tiles_q4_k, tile_256(&at, ((tile_kind){8, 8, 0, 4, false, false}), tokens))
-TILE_FUNCTION(tiles_q5_k, tile_256(&at, ((tile_kind){8, 4, 0, 4, false, false}), tokens))
+TILE_FUNCTION(tiles_q2_k, tile_256(&at, ((tile_kind){4, 4, 0, 8, false, 0}), tokens))
+TILE_FUNCTION(tiles_q3_k, tile_256(&at, ((tile_kind){4, 4, 4, 0, false, 0}), tokens))
+TILE_FUNCTION(tiles_q4_k, tile_256(&at, ((tile_kind){8, 8, 0, 4, false, 0}), tokens))
+TILE_FUNCTION(tiles_q5_k, tile_256(&at, ((tile_kind){8, 4, 0, 4, false, 0}), tokens))
 #ifdef QUANT_WRAPS
-TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 4, 0, 0, false, true}), tokens))
+TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 4, 0, 0, false, 1}), tokens))
 #else
-TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 2, 32, 0, false, false}), tokens))
+TILE_FUNCTION(tiles_q6_k, tile_256(&at, ((tile_kind){4, 2, 32, 0, false, 0}), tokens))
 #endif
-TILE_FUNCTION(tiles_q4_0, tile_32(&at, ((tile_kind){8, 8, 8, 0, false, false}), tokens))
-TILE_FUNCTION(tiles_q4_1, tile_32(&at, ((tile_kind){8, 8, 0, 1, false, false}), tokens))
-TILE_FUNCTION(tiles_q5_0, tile_32(&at, ((tile_kind){8, 4, 16, 0, false, false}), tokens))
-TILE_FUNCTION(tiles_q5_1, tile_32(&at, ((tile_kind){8, 4, 0, 1, false, false}), tokens))
-TILE_FUNCTION(tiles_mxfp4, tile_32(&at, ((tile_kind){8, 4, 12, 0, false, false}), tokens))
+TILE_FUNCTION(tiles_q4_0, tile_32(&at, ((tile_kind){8, 8, 8, 0, false, 0}), tokens))
+TILE_FUNCTION(tiles_q4_1, tile_32(&at, ((tile_kind){8, 8, 0, 1, false, 0}), tokens))
+TILE_FUNCTION(tiles_q5_0, tile_32(&at, ((tile_kind){8, 4, 16, 0, false, 0}), tokens))
+TILE_FUNCTION(tiles_q5_1, tile_32(&at, ((tile_kind){8, 4, 0, 1, false, 0}), tokens))
+TILE_FUNCTION(tiles_mxfp4, tile_32(&at, ((tile_kind){8, 4, 12, 0, false, 0}), tokens))
 TILE_FUNCTION(tiles_16, tile_16(&at, tokens))
 #ifdef QUANT_DOTS
-TILE_FUNCTION(tiles_signed_32,
-              tile_32(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false, false}), tokens))
-TILE_FUNCTION(tiles_signed_256,
-              tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false, false}), tokens))
+TILE_FUNCTION(tiles_signed_32, tile_32(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false, 0}), tokens))
+TILE_FUNCTION(tiles_signed_256, tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, false, 0}), tokens))
 TILE_FUNCTION(tiles_multiples_16,
-              tile_256(&at, ((tile_kind){4, 4, BYTE_BIAS, 0, false, false}), tokens))
+              tile_256(&at, ((tile_kind){4, 4, BYTE_BIAS, 0, false, 0}), tokens))
 TILE_FUNCTION(tiles_multiples_256,
-              tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, true, false}), tokens))
+              tile_256(&at, ((tile_kind){8, 8, BYTE_BIAS, 0, true, 0}), tokens))
 #define tiles_iq4_xs tiles_signed_256
 #define tiles_multiples_32 tiles_signed_256
 #else
 TILE_FUNCTION(tiles_signed_32, tile_wide(&at, 16, tokens))
 TILE_FUNCTION(tiles_wide_256, tile_wide(&at, MIXT_STEP / 2, tokens))
 #define tiles_iq4_xs tiles_wide_256
+#endif
+#ifdef QUANT_WRAPS
+/* Values of up to 31: sums of eight products fit 16 bits. */
+TILE_FUNCTION(tiles_multiples_16, tile_256(&at, ((tile_kind){4, 4, 0, 0, false, 1}), tokens))
+TILE_FUNCTION(tiles_multiples_32, tile_256(&at, ((tile_kind){8, 4, 0, 0, false, 1}), tokens))
+TILE_FUNCTION(tiles_multiples_256, tile_256(&at, ((tile_kind){8, 4, 0, 0, true, 1}), tokens))
+/* Those of IQ2, of up to 43. */
+TILE_FUNCTION(tiles_twos_16, tile_256(&at, ((tile_kind){4, 4, 0, 0, false, 2}), tokens))
+TILE_FUNCTION(tiles_twos_32, tile_256(&at, ((tile_kind){8, 4, 0, 0, false, 2}), tokens))
+#else
+#define tiles_twos_16 tiles_multiples_16
+#define tiles_twos_32 tiles_multiples_32
+#endif
+#ifdef QUANT_HALVES
 #define tiles_multiples_16 tiles_wide_256
 #define tiles_multiples_32 tiles_wide_256
 #define tiles_multiples_256 tiles_wide_256
