@@ -25,6 +25,11 @@ typedef __m512i line;
 #define line_subs_u8(a, b) _mm512_subs_epu8(a, b)
 #define line_min_u8(a, b) _mm512_min_epu8(a, b)
 #define line_mullo16(a, b) _mm512_mullo_epi16(a, b)
+#define line_mulhi16(a, b) _mm512_mulhi_epi16(a, b)
+#define line_zip_low16(a, b) _mm512_unpacklo_epi16(a, b)
+#define line_zip_high16(a, b) _mm512_unpackhi_epi16(a, b)
+#define line_zip_low32(a, b) _mm512_unpacklo_epi32(a, b)
+#define line_zip_high32(a, b) _mm512_unpackhi_epi32(a, b)
 /* A dword everywhere in each quarter. */
 #define line_quarters(a, b, c, d) _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d)
 /* Four dwords in the last quarter, zeros before. */

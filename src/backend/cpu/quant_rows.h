@@ -254,23 +254,65 @@ INLINE two_lines load_twos(const mixt_q8 *x)
                         line_of_halves(x->q + 96, x->q + 224)}};
 }
 
+#ifdef QUANT_DOTS
+#define TURNS_SHIFT 0
+#else
+/* Two bits are used where they lie: those of turns 1 and 3 weigh four times what they stand for,
+ * those of turns 0 and 2 have scales that are four times theirs. */
+#define TURNS_SHIFT 2
+
+/* Bytes with sign of scales, as words for turns 0 to 3, twice: quarters of a line have bytes 0, 1,
+ * 8, 9 and every second one behind them. */
+INLINE line scales_of_turns(line bytes)
+{
+    const line first = line_quarters(0, 0x01000100, 0x08000800, 0x09000900);
+    const line four = line_dwords4(0x02800080, 0x06800480, 0x02800080, 0x06800480);
+    const line times = line_dwords4(0x01000400, 0x01000400, 0x01000400, 0x01000400);
+    return line_mulhi16(line_shuffle8(bytes, line_add8(first, four)), times);
+}
+
+/* total + products of four turns: sums of each turn's words come to lie beside those of the others
+ * before they are scaled. */
+INLINE line add_turns(line total, const line w[4], const line x[4], line scales)
+{
+    line a = line_maddubs(w[0], x[0]), b = line_maddubs(w[1], x[1]);
+    line c = line_maddubs(w[2], x[2]), d = line_maddubs(w[3], x[3]);
+    line first = line_add16(line_zip_low16(a, b), line_zip_high16(a, b));
+    line second = line_add16(line_zip_low16(c, d), line_zip_high16(c, d));
+    line all = line_add16(line_zip_low32(first, second), line_zip_high32(first, second));
+    return line_add32(total, line_madd(all, scales));
+}
+#endif
+
+/* One row's products with the four scales of each quarter of its lines. */
+INLINE line line_of_q2_k(const uint8_t *at, const two_lines *values)
+{
+    line q = line_load(at + 16);
+#ifdef QUANT_DOTS
+    const line three = line_bytes(3);
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+    line scales = signed_scales(_mm_and_si128(bytes, _mm_set1_epi8(15))), total = line_zero();
+    UNROLL for (int j = 0; j < 4; j++)
+    {
+        line w = line_and(line_srl16(q, 2 * j), three);
+        total = line_scaled(total, line_dot(w, values->x[j]), scales_of_pair(scales, j));
+    }
+    return total;
+#else
+    const line even = line_bytes(3), odd = line_bytes(12);
+    line high = line_srl16(q, 4), scales = line_and(line_table(at), line_bytes(15));
+    line w[4] = {line_and(q, even), line_and(q, odd), line_and(high, even), line_and(high, odd)};
+    return add_turns(line_zero(), w, values->x, scales_of_turns(scales));
+#endif
+}
+
 INLINE vf step_q2_k(rows *from, const mixt_q8 *x, vf sum)
 {
     line lines[QUANT_LANES];
-    const line three = line_bytes(3);
     const two_lines values = load_twos(x);
     for (int i = 0; i < QUANT_LANES; i++) {
-        const uint8_t *at = from->at[i];
         fetch_next(from, sizeof(mixt_q2_k_block));
-        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
-        line scales = signed_scales(_mm_and_si128(bytes, _mm_set1_epi8(15)));
-        line q = line_load(at + 16), total = line_zero();
-        UNROLL for (int j = 0; j < 4; j++)
-        {
-            line w = line_and(line_srl16(q, 2 * j), three);
-            total = line_scaled(total, line_dot(w, values.x[j]), scales_of_pair(scales, j));
-        }
-        lines[i] = total;
+        lines[i] = line_of_q2_k(from->at[i], &values);
     }
     vi scale[4], halves[4], minima = vi_zero();
     quads_of_rows(from->at, 0, scale);
@@ -282,7 +324,8 @@ INLINE vf step_q2_k(rows *from, const mixt_q8 *x, vf sum)
         minima = vi_add32(minima, vi_madd(first, vi_broadcast32(x->sums + 4 * i)));
         minima = vi_add32(minima, vi_madd(second, vi_broadcast32(x->sums + 4 * i + 2)));
     }
-    sum = add_scaled(sum, vf_half(halves[3]), x->d[0], sum_lines(lines));
+    vi total = vi_sra32(sum_lines(lines), TURNS_SHIFT);
+    sum = add_scaled(sum, vf_half(halves[3]), x->d[0], total);
     return add_scaled(sum, vf_negate(vf_half(vi_srl32(halves[3], 16))), x->d[0], minima);
 }
 
@@ -302,33 +345,51 @@ INLINE void unpack_q3_scales(const rows *from, uint8_t *to)
     memcpy(to, out, sizeof out);
 }
 
+/* As line_of_q2_k; `shift`: what the scales are multiplied by for the 4 that values are too large.
+ */
+INLINE line line_of_q3_k(const uint8_t *at, const uint8_t *scale_bytes, const two_lines *values,
+                         __m256i shift)
+{
+    line high = line_twice(at), q = line_load(at + 32), w[4];
+    __m128i bytes = _mm_load_si128((const void *)scale_bytes);
+    line total = scales_times(bytes, shift);
+    /* bits j and 4 + j to bit 2, or in turns 1 and 3 to bit 4 */
+    const int odd = TURNS_SHIFT;
+    const line bits[4] = {line_rotate(high, 2, 62), line_rotate(high, 1 + odd, (61 + odd) % 64),
+                          line_rotate(high, 0, 60), line_rotate(high, (63 + odd) % 64, 59 + odd)};
+    UNROLL for (int j = 0; j < 4; j++)
+    {
+        const int up = j % 2 * odd;
+        line two = line_and(line_srl16(q, 2 * j - up), line_bytes(3 << up));
+        w[j] = LINE_AND_OR(bits[j], line_bytes(4 << up), two);
+    }
+#ifdef QUANT_DOTS
+    line scales = signed_scales(bytes);
+    UNROLL for (int j = 0; j < 4; j++)
+    {
+        total = line_scaled(total, line_dot(w[j], values->x[j]), scales_of_pair(scales, j));
+    }
+    return total;
+#else
+    return add_turns(total, w, values->x, scales_of_turns(line_table(scale_bytes)));
+#endif
+}
+
 INLINE vf step_q3_k(rows *from, const mixt_q8 *x, vf sum)
 {
     line lines[QUANT_LANES];
     _Alignas(64) uint8_t scale_bytes[QUANT_LANES * 16];
-    const line three = line_bytes(3), third = line_bytes(4);
     const two_lines values = load_twos(x);
-    /* what the scales are multiplied by for the 4 that values are too large */
-    const __m256i shift = _mm256_mullo_epi16(
-        _mm256_load_si256((const __m256i *)(const void *)x->sums), _mm256_set1_epi16(-4));
+    const __m256i shift =
+        _mm256_mullo_epi16(_mm256_load_si256((const __m256i *)(const void *)x->sums),
+                           _mm256_set1_epi16(-(4 << TURNS_SHIFT)));
     unpack_q3_scales(from, scale_bytes);
     for (int i = 0; i < QUANT_LANES; i++) {
-        const uint8_t *at = from->at[i];
         fetch_next(from, sizeof(mixt_q3_k_block));
-        __m128i bytes = _mm_load_si128((const void *)(scale_bytes + place_of_row(i)));
-        line high = line_twice(at), q = line_load(at + 32);
-        line scales = signed_scales(bytes), total = scales_times(bytes, shift);
-        /* bits j and 4 + j to bit 2 */
-        const line bits[4] = {line_rotate(high, 2, 62), line_rotate(high, 1, 61),
-                              line_rotate(high, 0, 60), line_rotate(high, 63, 59)};
-        UNROLL for (int j = 0; j < 4; j++)
-        {
-            line w = LINE_AND_OR(bits[j], third, line_and(line_srl16(q, 2 * j), three));
-            total = line_scaled(total, line_dot(w, values.x[j]), scales_of_pair(scales, j));
-        }
-        lines[i] = total;
+        lines[i] = line_of_q3_k(from->at[i], scale_bytes + place_of_row(i), &values, shift);
     }
-    return add_scaled(sum, halves_of_rows(from->at, 108), x->d[0], sum_lines(lines));
+    vi total = vi_sra32(sum_lines(lines), TURNS_SHIFT);
+    return add_scaled(sum, halves_of_rows(from->at, 108), x->d[0], total);
 }
 
 /* ------------------------------------------------------------------------------------------ */
