@@ -11,6 +11,15 @@
         sum = add_scaled(sum, scales, x->d[i / 2], total);                                         \
     }
 
+/* The halves that `count` blocks of a step begin with. */
+INLINE void halves_of_parts(const rows *from, const size_t bytes, const int count, vf *d)
+{
+    UNROLL for (int i = 0; i < count; i++)
+    {
+        d[i] = halves_of_rows(from->at, (size_t)i * bytes);
+    }
+}
+
 INLINE vf step_nvfp4(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
     const size_t bytes = sizeof(mixt_nvfp4_block);
@@ -64,8 +73,9 @@ INLINE vf step_q2_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
     {
         load_quads(&transposed, (size_t)(16 * i), products + 4 * i);
     }
-    CHAIN_HALVES(sum, 2 * blocks, products, 1,
-                 halves_of_rows(from->at, (size_t)(i / 4) * sizeof(mixt_q2_0_block)));
+    vf d[4];
+    halves_of_parts(from, sizeof(mixt_q2_0_block), 4, d);
+    CHAIN_HALVES(sum, 2 * blocks, products, 1, d[i / 4]);
     return sum;
 }
 
@@ -106,8 +116,9 @@ INLINE vf step_q1_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
             products[8 * i + 2 * j + 1] = vi_add32(second, second);
         }
     }
-    CHAIN_HALVES(sum, 2 * blocks, products, 1,
-                 halves_of_rows(from->at, (size_t)(i / 8) * sizeof(mixt_q1_0_block)));
+    vf d[2];
+    halves_of_parts(from, sizeof(mixt_q1_0_block), 2, d);
+    CHAIN_HALVES(sum, 2 * blocks, products, 1, d[i / 8]);
     return sum;
 }
 
