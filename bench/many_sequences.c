@@ -22,8 +22,12 @@ static double now(void)
 static int32_t best(const float *logits, int count)
 {
     int32_t at = 0;
+    float most = logits[0];
     for (int i = 1; i < count; i++) {
-        at = logits[i] > logits[at] ? i : at;
+        if (logits[i] > most) {
+            most = logits[i];
+            at = i;
+        }
     }
     return at;
 }
