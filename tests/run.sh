@@ -5,7 +5,7 @@
 # long one is left when all others have ended. One of several builds comes behind another name's, so that
 # those that wait run beside those that compute.
 # A program that dies, or that runs no test, counts as one failure. Logs: FOLDER/log/NAME.txt. A program
-# that takes longer than MIXT_TEST_SECONDS (900; the longest needs 60 under sanitizers) is cut, which is
+# that takes longer than MIXT_TEST_SECONDS (900; the longest needs 240 under sanitizers) is cut, which is
 # one failure too: its last lines say where it stood.
 limit=${MIXT_TEST_SECONDS:-900}
 

@@ -26,8 +26,8 @@ INLINE const mixt_q8 *few_record(const few *with, int token)
     return (const mixt_q8 *)(const void *)(with->x + (size_t)token * with->x_bytes);
 }
 
-/* Cells that share a scale, and of how many of them products fit 16 bits (without QUANT_DOTS).
- * `wraps` as in tile_kind. */
+/* Cells that share a scale, of how many of them products fit 16 bits (without QUANT_DOTS), and
+ * whether those sums begin at `starts` (tile_kind's wraps of 1). */
 typedef struct few_kind {
     int count, depth;
     bool wraps;
