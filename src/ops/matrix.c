@@ -204,13 +204,13 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
 #define STREAMS_MAX 256
 /* Rows of an item come in multiples of this: kernels take as many side by side. */
 #define STREAM_ROWS 64
-/* Bytes of weights of an item at least. */
-#define STREAM_ITEM_BYTES ((size_t)128 << 10)
+/* Bytes of weights of an item: at an item's end what was fetched ahead is another thread's. */
+#define STREAM_ITEM_LEAST ((size_t)128 << 10)
+#define STREAM_ITEM_MOST ((size_t)1 << 20)
 
 typedef struct streams {
     const mixt_compute *compute;
     int count;
-    int64_t items;
     const mixt_gemm_f32 *products[STREAMS_MAX];
     int64_t item_rows[STREAMS_MAX], first_item[STREAMS_MAX];
 } streams;
@@ -244,11 +244,30 @@ static void stream_item(void *context, int64_t item, int thread)
     work->compute->f32->stream(&task);
 }
 
+static size_t stream_bytes(const mixt_gemm_f32 *product)
+{
+    return (size_t)product->n * mixt_type_row_bytes(product->matrix->type, product->k);
+}
+
 static void run_streams(streams *work)
 {
-    mixt_pool_run(work->compute->pool, work->items, stream_item, work);
+    size_t bytes = 0;
+    for (int i = 0; i < work->count; i++) {
+        bytes += stream_bytes(work->products[i]);
+    }
+    bytes /= (size_t)(work->compute->threads * ITEMS_PER_THREAD);
+    bytes = bytes < STREAM_ITEM_LEAST ? STREAM_ITEM_LEAST : bytes;
+    bytes = bytes > STREAM_ITEM_MOST ? STREAM_ITEM_MOST : bytes;
+    int64_t items = 0;
+    for (int i = 0; i < work->count; i++) {
+        const mixt_gemm_f32 *product = work->products[i];
+        int64_t rows = (int64_t)(bytes / mixt_type_row_bytes(product->matrix->type, product->k));
+        work->item_rows[i] = (rows / STREAM_ROWS + 1) * STREAM_ROWS;
+        work->first_item[i] = items;
+        items += mixt_divide_up(product->n, work->item_rows[i]);
+    }
+    mixt_pool_run(work->compute->pool, items, stream_item, work);
     work->count = 0;
-    work->items = 0;
 }
 
 static void add_stream(streams *work, const mixt_gemm_f32 *product)
@@ -256,14 +275,7 @@ static void add_stream(streams *work, const mixt_gemm_f32 *product)
     if (work->count == STREAMS_MAX) {
         run_streams(work);
     }
-    size_t row_bytes = mixt_type_row_bytes(product->matrix->type, product->k);
-    int64_t rows = (int64_t)(STREAM_ITEM_BYTES / row_bytes) + 1;
-    rows = mixt_divide_up(rows, STREAM_ROWS) * STREAM_ROWS;
-    work->products[work->count] = product;
-    work->item_rows[work->count] = rows;
-    work->first_item[work->count] = work->items;
-    work->items += mixt_divide_up(product->n, rows);
-    work->count++;
+    work->products[work->count++] = product;
 }
 
 void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count)
@@ -272,7 +284,7 @@ void mixt_matrix_run(const mixt_compute *compute, const mixt_gemm_f32 *list, int
     streams floats;
     floats.compute = work.compute = compute;
     floats.count = work.count = 0;
-    floats.items = work.values = 0;
+    work.values = 0;
     work.used = 0;
     for (int64_t i = 0; i < count; i++) {
         const mixt_gemm_f32 *product = &list[i];

@@ -18,7 +18,7 @@ typedef __m256 vr;
 #define r_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define r_load(from) _mm256_loadu_ps(from)
 #define r_store(to, x) _mm256_storeu_ps(to, x)
-#define r_prefetch(at) _mm_prefetch((const char *)(at), _MM_HINT_T0)
+#define r_prefetch(at) _mm_prefetch((const char *)(at), _MM_HINT_T1)
 
 /* Four words of row i in the lower half, of row i + 4 in the upper. */
 INLINE __m256 load_two(const char *from, size_t stride)
@@ -28,9 +28,9 @@ INLINE __m256 load_two(const char *from, size_t stride)
     return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
 }
 
-INLINE void load_tile(const char *from, size_t stride, vw words[TILE_WORDS])
+INLINE void load_words(const char *from, size_t stride, const int count, vw words[TILE_WORDS])
 {
-    EACH(half, 2)
+    EACH(half, count / 4)
     {
         const char *at = from + 16 * half;
         __m256 r0 = load_two(at, stride), r1 = load_two(at + stride, stride);

@@ -29,23 +29,25 @@ INLINE vw load_two(const char *from, size_t stride)
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
-/* Both halves of a row's line are read at once: where rows are a multiple of 4,096 bytes apart,
- * their lines do not stay together in the first cache. */
-INLINE void load_tile(const char *from, size_t stride, vw words[TILE_WORDS])
+/* The first 8 or 16 words of rows. Both halves of a row's line are read at once: where rows are a
+ * multiple of 4,096 bytes apart, their lines do not stay together in the first cache. */
+INLINE void load_words(const char *from, size_t stride, const int count, vw words[TILE_WORDS])
 {
-    vw r[4][4]; /* words 0 to 7 of rows 0 to 7, words 8 to 15, and the same of rows 8 to 15 */
+    const int halves = count / 8;
+    vw r[2][2][4]; /* words 0 to 7, and 8 to 15, of rows 0 to 7, and of rows 8 to 15 */
     EACH(i, 8)
     {
         const char *row = from + (size_t)(i / 4 * 8 + i % 4) * stride;
-        r[i / 4 * 2][i % 4] = load_two(row, stride);
-        r[i / 4 * 2 + 1][i % 4] = load_two(row + 32, stride);
+        EACH(half, halves) r[half][i / 4][i % 4] = load_two(row + 32 * half, stride);
     }
-    EACH(i, 4) transpose_quads_avx512(r[i], r[i]);
-    EACH(i, 8)
+    EACH(half, halves)
     {
-        int c = i % 4, half = i / 4;
-        words[8 * half + c] = _mm512_shuffle_i32x4(r[half][c], r[2 + half][c], 0x88);
-        words[8 * half + c + 4] = _mm512_shuffle_i32x4(r[half][c], r[2 + half][c], 0xDD);
+        EACH(i, 2) transpose_quads_avx512(r[half][i], r[half][i]);
+        EACH(c, 4)
+        {
+            words[8 * half + c] = _mm512_shuffle_i32x4(r[half][0][c], r[half][1][c], 0x88);
+            words[8 * half + c + 4] = _mm512_shuffle_i32x4(r[half][0][c], r[half][1][c], 0xDD);
+        }
     }
 }
 

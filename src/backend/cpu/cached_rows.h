@@ -42,14 +42,14 @@ ALWAYS void fetch_more(fetch *f)
 {
     const char *to = f->end - f->at < f->step ? f->end : f->at + f->step;
     for (; f->at < to; f->at += 64) {
-        __builtin_prefetch(f->at, 0, 3);
+        __builtin_prefetch(f->at, 0, 2);
     }
 }
 
 /* One line more. */
 ALWAYS void fetch_line(fetch *f)
 {
-    __builtin_prefetch(f->at, 0, 3);
+    __builtin_prefetch(f->at, 0, 2);
     f->at += 64;
 }
 

@@ -10,7 +10,7 @@ INLINE void pack_group(const mixt_type type, const row_group *group, const mixt_
     for (; group->valid == ROW_LANES && at + tile <= from->k; at += tile) {
         vw words[TILE_WORDS];
         int64_t k = from->k_begin + at;
-        load_tile(group->data + k * (4 / per), stride, words);
+        load_words(group->data + k * (4 / per), stride, TILE_WORDS, words);
         vr factor = type == MIXT_TYPE_F8_E4M3 ? factors_at(group, k) : r_set(1);
         EACH(i, TILE_WORDS)
         {

@@ -6,7 +6,8 @@
  *   ROW_LANES, TILE_WORDS
  *   vw, vr                       ROW_LANES words, floats
  *   r_set(x) r_multiply r_add r_fma(a, b, c) r_load(from) r_store(to, x) r_prefetch(at)
- *   load_tile(from, stride, words)  words 0 to TILE_WORDS - 1 of rows `stride` bytes apart
+ *   load_words(from, stride, count, words)  words 0 to count - 1 of rows `stride` bytes apart,
+ *                                count: TILE_WORDS, or 8 where that is less
  *   values_f32(word), values_bf16(word, values), values_f16, values_f8
  *                                a word as the 1, 2 or 4 values that it holds
  */
@@ -108,7 +109,7 @@ static void edge_values(const row_group *group, int64_t k, int count, float *to)
                (size_t)(count * bytes));
     }
     vw words[TILE_WORDS];
-    load_tile(tile, TILE_BYTES, words);
+    load_words(tile, TILE_BYTES, TILE_WORDS, words);
     vr factor = type == MIXT_TYPE_F8_E4M3 ? factors_at(group, k) : r_set(1);
     for (int i = 0; i < TILE_WORDS; i++) {
         vr values[WORD_VALUES_MAX];

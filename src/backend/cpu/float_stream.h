@@ -2,7 +2,6 @@
  * in registers, by every token, so that weights are read once and nothing is packed. Each element
  * is the chain of the product driver (ops/kernels.h). Behind float_rows.h. */
 
-#define LINE_TILES (64 / TILE_BYTES)
 #define STREAM_TOKENS MIXT_STREAM_TOKENS
 /* Rows that go side by side, so that their chains hide each other's latency. */
 #define STREAM_ROWS (STREAM_GROUPS * ROW_LANES)
@@ -22,17 +21,19 @@ INLINE void fetch_ahead(const row_group *group, size_t at, size_t row_end)
     EACH(i, ROW_LANES) r_prefetch(group->data + ahead + (size_t)i * stride);
 }
 
-/* Where each row's cache line begins. */
+/* Where a cache line of each row begins, or its half. */
 typedef struct line_at {
     const stream *of;
     int64_t k;
+    int bytes; /* 64 or 32 */
 } line_at;
 
-/* A cache line of each row: of several groups a word of each in turn. */
+/* A cache line of each row, or half of one: of several groups a word of each in turn. */
 INLINE void add_line(const row_group *group, const int groups, line_at line, const mixt_type type,
                      const int tokens, vr (*sums)[STREAM_TOKENS])
 {
     const int per = word_values(type);
+    const int bytes = line.bytes < TILE_BYTES ? line.bytes : TILE_BYTES;
     const int64_t k = line.k;
     vr factor[STREAM_GROUPS];
     EACH(g, groups)
@@ -40,17 +41,17 @@ INLINE void add_line(const row_group *group, const int groups, line_at line, con
         fetch_ahead(&group[g], (size_t)(k * 4 / per), (size_t)(group->matrix->k * 4 / per));
         factor[g] = type == MIXT_TYPE_F8_E4M3 ? factors_at(&group[g], k) : r_set(1);
     }
-    EACH(part, LINE_TILES)
+    EACH(part, line.bytes / bytes)
     {
         vw words[STREAM_GROUPS][TILE_WORDS];
         EACH(g, groups)
         {
-            load_tile(group[g].data + k * 4 / per + part * TILE_BYTES, group->matrix->row_bytes,
-                      words[g]);
+            load_words(group[g].data + k * 4 / per + part * bytes, group->matrix->row_bytes,
+                       bytes / 4, words[g]);
         }
-        EACH(i, TILE_WORDS)
+        EACH(i, bytes / 4)
         {
-            const int64_t at = k + (part * TILE_WORDS + i) * per;
+            const int64_t at = k + (part * bytes / 4 + i) * per;
             EACH(g, groups)
             {
                 vr values[WORD_VALUES_MAX];
@@ -73,7 +74,7 @@ INLINE void add_line(const row_group *group, const int groups, line_at line, con
 INLINE void add_lines(const row_group *group, const int groups, line_at line, const mixt_type type,
                       const int tokens, vr (*sums)[STREAM_TOKENS])
 {
-    if (STREAM_IN_TURN && type == MIXT_TYPE_F8_E4M3 && tokens == 1) {
+    if (STREAM_IN_TURN && type == MIXT_TYPE_F8_E4M3 && tokens == 1 && line.bytes == 64) {
         add_line(group, groups, line, type, tokens, sums);
     } else {
         EACH(g, groups) add_line(&group[g], 1, line, type, tokens, &sums[g]);
@@ -117,19 +118,28 @@ typedef struct slice {
     int valid, skip;
 } slice;
 
+/* Whether rows begin in the middle of a cache line, which then is better read as a half and whole
+ * lines: lines of rows that lie a multiple of 4,096 bytes apart share a set of the first cache,
+ * which holds eight, and what is read in two steps is fetched twice. */
+static bool starts_in_half(const row_group *group)
+{
+    return ROW_LANES > 8 && group->matrix->row_bytes % 64 == 0 && (uintptr_t)group->data % 64 == 32;
+}
+
 /* `groups` groups of rows, all of k. */
 INLINE void stream_rows(const stream *s, const mixt_type type, const int groups, const int tokens,
                         const slice *of)
 {
     const int valid = of->valid;
     const mixt_matrix *matrix = s->task->matrix;
-    const int tile = word_values(type) * TILE_WORDS, line = LINE_TILES * tile;
+    const int tile = word_values(type) * TILE_WORDS, line = word_values(type) * 16;
     row_group group[STREAM_GROUPS];
     EACH(g, groups)
     {
         group[g] = group_at(matrix, of->row + g * ROW_LANES, valid);
         group[g].step = groups * ROW_LANES;
     }
+    const bool half = starts_in_half(&group[0]);
     for (int64_t begin = 0; begin < matrix->k; begin += MIXT_GEMM_K_BLOCK) {
         int64_t at = begin, end = mixt_least(begin + MIXT_GEMM_K_BLOCK, matrix->k);
         vr sums[STREAM_GROUPS][STREAM_TOKENS];
@@ -137,8 +147,16 @@ INLINE void stream_rows(const stream *s, const mixt_type type, const int groups,
         {
             EACH(t, tokens) sums[g][t] = r_set(0);
         }
+        if (half && valid == ROW_LANES && at + line / 2 <= end) {
+            add_lines(group, groups, (line_at){s, at, 32}, type, tokens, sums);
+            at += line / 2;
+        }
         for (; valid == ROW_LANES && at + line <= end; at += line) {
-            add_lines(group, groups, (line_at){s, at}, type, tokens, sums);
+            add_lines(group, groups, (line_at){s, at, 64}, type, tokens, sums);
+        }
+        if (half && valid == ROW_LANES && at + line / 2 <= end) {
+            add_lines(group, groups, (line_at){s, at, 32}, type, tokens, sums);
+            at += line / 2;
         }
         EACH(g, groups)
         {

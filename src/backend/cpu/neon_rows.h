@@ -26,8 +26,9 @@ INLINE vw load_row(const char *from)
     return vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)(const void *)from));
 }
 
-INLINE void load_tile(const char *from, size_t stride, vw words[TILE_WORDS])
+INLINE void load_words(const char *from, size_t stride, const int count, vw words[TILE_WORDS])
 {
+    (void)count;
     vw r0 = load_row(from), r1 = load_row(from + stride);
     vw r2 = load_row(from + 2 * stride), r3 = load_row(from + 3 * stride);
     uint64x2_t low01 = vreinterpretq_u64_u32(vzip1q_u32(r0, r1));

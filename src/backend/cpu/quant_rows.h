@@ -67,7 +67,7 @@ INLINE void fetch_next(rows *from, const size_t bytes)
 {
     UNROLL for (size_t i = 0; i < bytes; i += 64)
     {
-        __builtin_prefetch(from->next + i, 0, 3);
+        __builtin_prefetch(from->next + i, 0, 2);
     }
     from->next += bytes;
 }
