@@ -536,7 +536,6 @@ ALWAYS void sum_rest(const mixt_cached_f32 *c, const mixt_type type, const summe
     v_store(s->y + i, sum, count);
 }
 
-#ifdef V_TURNED
 /* Values [i, i + 16) of the sums of `count` queries of a head: each row is widened once. */
 ALWAYS void sum_side(const mixt_cached_f32 *c, const mixt_type type, const int count,
                      const summed *s, int64_t i, fetch *ahead)
@@ -594,16 +593,13 @@ ALWAYS void sum_groups(const mixt_cached_f32 *c, const mixt_type type)
         }
     }
 }
-#endif
 
 ALWAYS void sum_rows(const mixt_cached_f32 *c, const mixt_type type)
 {
-#ifdef V_TURNED
     if (c->group > 1) {
         sum_groups(c, type);
         return;
     }
-#endif
     const int64_t wide = SUM_VECTORS * LANES, queries = c->heads * c->group;
     /* lines are fetched beside each row, or of short rows beside each part of a tile */
     const int64_t tile = type == MIXT_TYPE_Q8_0 ? CACHED_TILE_LONG : CACHED_TILE;
