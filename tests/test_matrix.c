@@ -302,18 +302,21 @@ static void test_against_double(void **state)
 }
 
 /* Weights that are plain floats give the chains of the fp32 product, rounded or not. */
-static void check_floats(mixt_matmul matmul)
+static void check_floats(mixt_matmul matmul, void (*fill)(mixt_kernels_f32 *table))
 {
     static float expanded[100 * 1300], expected[20 * 100];
     enum { CASES = 4 * 6 * 6 }; /* types, rows of activations, depths */
-    for (int choice = 0; choice < CASES * MIXT_CPU_TIERS; choice++) {
-        mixt_compute *compute =
-            compute_for(mixt_cpu_tier_names[choice / CASES], 1 + choice % 2, matmul);
+    for (int choice = 0; choice < CASES * (fill != NULL ? 1 : MIXT_CPU_TIERS); choice++) {
+        const char *tier = fill != NULL ? "avx512" : mixt_cpu_tier_names[choice / CASES];
+        mixt_compute *compute = compute_for(tier, 1 + choice % 2, matmul);
         mixt_type type = floats[choice % 4];
         static const int64_t most[] = {1, 2, 4, 7, 9, 20};
         int64_t k = depths_1[choice / 4 % 6], m = most[choice % CASES / 24];
         if (compute == NULL) {
             continue;
+        }
+        if (fill != NULL) {
+            fill((mixt_kernels_f32 *)(uintptr_t)compute->f32);
         }
         mixt_matrix matrix = place_matrix(type, 1 + choice * 7 % 100, k, (uint64_t)choice);
         mixt_gemm_f32 g = place(&matrix, m, DATA_SPECIAL, (uint64_t)choice);
@@ -344,13 +347,16 @@ static void check_floats(mixt_matmul matmul)
 static void test_floats_are_exact(void **state)
 {
     (void)state;
-    check_floats(MIXT_MATMUL_EXACT);
+    check_floats(MIXT_MATMUL_EXACT, NULL);
 }
 
 static void test_floats_in_bf16(void **state)
 {
     (void)state;
-    check_floats(MIXT_MATMUL_BF16);
+    check_floats(MIXT_MATMUL_BF16, NULL);
+#if defined(__x86_64__)
+    check_floats(MIXT_MATMUL_BF16, mixt_fill_avx512_emulated_bf16);
+#endif
 }
 
 /* ------------------------------------------------------------------------------------------ */
@@ -412,6 +418,39 @@ static void check_few(const mixt_compute *scalar, const mixt_compute *compute, c
             g.accumulate = seed % 3 == 0;
             check_same_as_scalar(scalar, compute, g, way);
         }
+    }
+}
+
+/* Rows of plain floats that all begin in the middle of a cache line, exact and in bfloat16. */
+static void test_half_lines(void **state)
+{
+    (void)state;
+    static const int64_t depths[] = {32, 64, 512, 704, 1056, 2048}, columns[] = {16, 32, 37};
+    for (int choice = 0; choice < 4 * 6 * 3 * 2 * MIXT_CPU_TIERS; choice++) {
+        const char *tier = mixt_cpu_tier_names[choice / (4 * 6 * 3 * 2)];
+        mixt_matmul matmul = choice / 72 % 2 == 0 ? MIXT_MATMUL_EXACT : MIXT_MATMUL_BF16;
+        mixt_compute *compute = compute_for(tier, 2, matmul);
+        mixt_compute *scalar = compute_for("scalar", 1, matmul);
+        mixt_type type = floats[choice % 4];
+        int64_t n = columns[choice / 24 % 3], k = depths[choice / 4 % 6];
+        size_t bytes = (size_t)n * mixt_type_row_bytes(type, k);
+        const bool other_sums = matmul == MIXT_MATMUL_BF16 && strcmp(tier, "amx") == 0;
+        if (compute != NULL && !other_sums && mixt_type_row_bytes(type, k) % 64 == 0) {
+            unsigned char *data = (unsigned char *)guard_place(&memory_b, bytes + 32, false) + 32;
+            for (size_t i = 0; i < bytes / (size_t)mixt_type_info(type)->bytes; i++) {
+                fill_block(type, data + i * (size_t)mixt_type_info(type)->bytes, i);
+            }
+            mixt_matrix matrix = {
+                .type = type, .n = n, .k = k, .data = data, .row_bytes = bytes / (size_t)n};
+            assert_int_equal((uintptr_t)data % 64, 32);
+            for (int64_t m = 1; m <= 8; m *= 2) {
+                mixt_gemm_f32 g = place(&matrix, m, DATA_SPECIAL, (uint64_t)choice);
+                g.accumulate = choice % 3 == 0;
+                check_same_as_scalar(scalar, compute, g, tier);
+            }
+        }
+        mixt_compute_free(scalar);
+        mixt_compute_free(compute);
     }
 }
 
@@ -586,9 +625,10 @@ int main(void)
     memory_c = guard_create((size_t)MOST_ROWS * (MOST_COLUMNS + 8) * sizeof(float));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_double), cmocka_unit_test(test_floats_are_exact),
-        cmocka_unit_test(test_floats_in_bf16), cmocka_unit_test(test_tiers),
-        cmocka_unit_test(test_vnni),           cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_lists),          cmocka_unit_test(test_many_rows),
+        cmocka_unit_test(test_floats_in_bf16), cmocka_unit_test(test_half_lines),
+        cmocka_unit_test(test_tiers),          cmocka_unit_test(test_vnni),
+        cmocka_unit_test(test_threads),        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_many_rows),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     printf("%" PRIu64 " cases\n", cases);

@@ -54,11 +54,14 @@ static void run_blas(const mixt_compute *compute, const mixt_gemm_f32 *product)
 
 bool mixt_gemm_is_streamed(const mixt_compute *compute, const mixt_gemm_f32 *product)
 {
-    return product->matrix != NULL && mixt_type_info(product->matrix->type)->elements == 1 &&
-           !(compute->matmul == MIXT_MATMUL_BLAS && product->matrix->type == MIXT_TYPE_F32) &&
-           compute->f32->stream != NULL && product->m <= MIXT_STREAM_TOKENS &&
-           product->a_column == 1 && mixt_rows_fit(product->matrix) &&
-           mixt_gemm_kernels_for_f32(compute, product) == &compute->f32->gemm;
+    const mixt_matrix *matrix = product->matrix;
+    const mixt_gemm_kernels_f32 *kernels = mixt_gemm_kernels_for_f32(compute, product);
+    return matrix != NULL && mixt_type_info(matrix->type)->elements == 1 &&
+           !(compute->matmul == MIXT_MATMUL_BLAS && matrix->type == MIXT_TYPE_F32) &&
+           kernels->stream != NULL && product->m <= MIXT_STREAM_TOKENS && product->a_column == 1 &&
+           mixt_rows_fit(matrix) &&
+           (!kernels->pairs || (matrix->type == MIXT_TYPE_BF16 && product->k % 2 == 0 &&
+                                product->k <= MIXT_STREAM_PAIRS_MOST));
 }
 
 bool mixt_gemm_is_typed(const mixt_compute *compute, const mixt_gemm_f32 *product)

@@ -32,6 +32,9 @@ typedef struct mixt_gemm_kernels {
     /* Packs typed rows of plain floats: column i of the panels is row i of `from`. NULL: the
      * driver makes reals of them and packs those. */
     void (*pack_typed)(const mixt_row_range *from, real *panels, int panel_width);
+    /* Products of few rows of activations with typed rows of plain floats, of BF16 and an even k
+     * alone where `pairs` is set; fp32 table only, NULL: the driver does them too. */
+    void (*stream)(const mixt_stream_task *task);
     /* A thread's modes that `tile` needs, and what stood before put back; both NULL: none. Between
      * the two it runs `pack` and `tile` alone. */
     uint64_t (*enter)(void);
@@ -121,9 +124,6 @@ typedef struct mixt_kernels {
                   const mixt_adamw_arguments *arguments);
     mixt_gemm_kernels gemm;
     mixt_gemm_kernels gemm_bf16; /* of products in bfloat16; fp64 has the same as `gemm` */
-    /* Exact products of few rows of activations with typed rows of plain floats; fp32 table only,
-     * NULL: the driver does them too */
-    void (*stream)(const mixt_stream_task *task);
     const struct mixt_matrix_kernels *matrix; /* quantised weights; fp32 table only */
 } mixt_kernels;
 

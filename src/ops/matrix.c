@@ -217,7 +217,6 @@ typedef struct streams {
 
 static void stream_item(void *context, int64_t item, int thread)
 {
-    (void)thread;
     const streams *work = context;
     int low = 0, high = work->count; /* the last whose first item is not behind this one */
     while (high - low > 1) {
@@ -240,8 +239,9 @@ static void stream_item(void *context, int64_t item, int thread)
         .c = product->c,
         .c_row = product->c_row,
         .accumulate = product->accumulate,
+        .scratch = work->compute->gemm->a[thread],
     };
-    work->compute->f32->stream(&task);
+    mixt_gemm_kernels_for_f32(work->compute, product)->stream(&task);
 }
 
 static size_t stream_bytes(const mixt_gemm_f32 *product)

@@ -9,5 +9,5 @@
 
 void mixt_fill_avx2_rows(mixt_kernels_f32 *table)
 {
-    table->stream = kernel_stream;
+    table->gemm.stream = kernel_stream;
 }

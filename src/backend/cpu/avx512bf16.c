@@ -127,6 +127,23 @@ static void pack_typed_pairs(const mixt_row_range *from, float *panels, int pane
                 panel_width);
 }
 
+#define r_add_pair(sum, word, x)                                                                   \
+    TILE_ADD(sum, _mm512_castsi512_ps(word), _mm512_castsi512_ps(_mm512_set1_epi32((int)(x))))
+
+static void round_pairs(int64_t k, const float *x, uint32_t *to)
+{
+    for (int64_t i = 0; i < k; i += 16) {
+        const __mmask16 there = (__mmask16)(k - i < 16 ? (1U << (k - i)) - 1U : 0xFFFF);
+        __m512i high = _mm512_srli_epi32(round_bf16(_mm512_maskz_loadu_ps(there, x + i)), 16);
+        _mm256_mask_storeu_epi16(to + i / 2, there, _mm512_cvtepi32_epi16(high));
+    }
+}
+
+#define STREAM_PAIRS
+#define STREAM_GROUPS 2
+#define STREAM_IN_TURN false
+#include "backend/cpu/float_stream.h"
+
 void FILL(mixt_kernels_f32 *table)
 {
     table->gemm_bf16 = (mixt_gemm_kernels_f32){
@@ -136,6 +153,7 @@ void FILL(mixt_kernels_f32 *table)
         .pack = kernel_pack_pairs,
         .tile = kernel_tile,
         .pack_typed = pack_typed_pairs,
+        .stream = kernel_stream,
         .enter = mixt_flush_enter,
         .leave = mixt_flush_leave,
     };

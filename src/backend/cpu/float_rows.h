@@ -96,20 +96,26 @@ INLINE void take_apart(const mixt_type type, vw word, vr factor, vr values[WORD_
     }
 }
 
-/* `count` values from k on (at most a tile) of the rows that exist, as [value, lane]: where a whole
- * tile would go beyond the rows or their ends. */
-static void edge_values(const row_group *group, int64_t k, int count, float *to)
+/* Words of `count` values from k on (at most a tile) of the rows that exist, the others zeros:
+ * where a whole tile would go beyond the rows or their ends. */
+static void edge_words(const row_group *group, int64_t k, int count, vw words[TILE_WORDS])
 {
-    const mixt_type type = group->matrix->type;
-    const int bytes = 4 / word_values(type);
+    const int bytes = 4 / word_values(group->matrix->type);
     _Alignas(64) char tile[ROW_LANES * TILE_BYTES] = {0};
     for (int i = 0; i < group->valid; i++) {
         memcpy(tile + i * TILE_BYTES,
                group->data + (size_t)i * group->matrix->row_bytes + k * bytes,
                (size_t)(count * bytes));
     }
-    vw words[TILE_WORDS];
     load_words(tile, TILE_BYTES, TILE_WORDS, words);
+}
+
+/* The values, as [value, lane]. */
+static void edge_values(const row_group *group, int64_t k, int count, float *to)
+{
+    const mixt_type type = group->matrix->type;
+    vw words[TILE_WORDS];
+    edge_words(group, k, count, words);
     vr factor = type == MIXT_TYPE_F8_E4M3 ? factors_at(group, k) : r_set(1);
     for (int i = 0; i < TILE_WORDS; i++) {
         vr values[WORD_VALUES_MAX];

@@ -1,14 +1,25 @@
 /* Products of few rows of activations with typed rows of weights: a tile is multiplied while it is
  * in registers, by every token, so that weights are read once and nothing is packed. Each element
- * is the chain of the product driver (ops/kernels.h). Behind float_rows.h. */
+ * is the chain of the product driver (ops/kernels.h). Behind float_rows.h. Where STREAM_PAIRS is
+ * defined these are products in bfloat16, with weights of BF16; then there are
+ *
+ *   r_add_pair(sum, word, x)   sum + the products of a word's two values with those of x, a dword
+ *   round_pairs(k, x, to)      k values to bfloat16
+ */
 
 #define STREAM_TOKENS MIXT_STREAM_TOKENS
 /* Rows that go side by side, so that their chains hide each other's latency. */
 #define STREAM_ROWS (STREAM_GROUPS * ROW_LANES)
 
+#ifdef STREAM_PAIRS
+typedef uint32_t activation; /* two bfloat16 */
+#else
+typedef float activation;
+#endif
+
 typedef struct stream {
     const mixt_stream_task *task;
-    const float *x[STREAM_TOKENS]; /* the last row again where there are fewer */
+    const activation *x[STREAM_TOKENS]; /* a row again where there are fewer */
 } stream;
 
 /* Fetches what will be wanted ROW_AHEAD bytes behind offset `at`: of these rows or of those
@@ -27,6 +38,53 @@ typedef struct line_at {
     int64_t k;
     int bytes; /* 64 or 32 */
 } line_at;
+
+#ifdef STREAM_PAIRS
+/* Products in bfloat16: words of weights are pairs of k, and so are those of activations. */
+INLINE void add_word(const mixt_type type, vw word, vr factor, const stream *s, int64_t at,
+                     const int tokens, vr *sums)
+{
+    (void)type;
+    (void)factor;
+    EACH(t, tokens) sums[t] = r_add_pair(sums[t], word, s->x[t][at / 2]);
+}
+
+static void add_edge(const row_group *group, const stream *s, int64_t k, int count, int tokens,
+                     vr *sums)
+{
+    vw words[TILE_WORDS];
+    edge_words(group, k, count, words);
+    for (int i = 0; i < count / 2; i++) {
+        for (int t = 0; t < tokens; t++) {
+            sums[t] = r_add_pair(sums[t], words[i], s->x[t][k / 2 + i]);
+        }
+    }
+}
+#else
+INLINE void add_word(const mixt_type type, vw word, vr factor, const stream *s, int64_t at,
+                     const int tokens, vr *sums)
+{
+    vr values[WORD_VALUES_MAX];
+    take_apart(type, word, factor, values);
+    EACH(j, word_values(type))
+    {
+        EACH(t, tokens) sums[t] = r_fma(values[j], r_set(s->x[t][at + j]), sums[t]);
+    }
+}
+
+/* Less than a line of rows that may be fewer. */
+static void add_edge(const row_group *group, const stream *s, int64_t k, int count, int tokens,
+                     vr *sums)
+{
+    float values[TILE_VALUES_MAX * ROW_LANES];
+    edge_values(group, k, count, values);
+    for (int t = 0; t < tokens; t++) {
+        for (int i = 0; i < count; i++) {
+            sums[t] = r_fma(r_load(values + i * ROW_LANES), r_set(s->x[t][k + i]), sums[t]);
+        }
+    }
+}
+#endif
 
 /* A cache line of each row, or half of one: of several groups a word of each in turn. */
 INLINE void add_line(const row_group *group, const int groups, line_at line, const mixt_type type,
@@ -52,18 +110,7 @@ INLINE void add_line(const row_group *group, const int groups, line_at line, con
         EACH(i, bytes / 4)
         {
             const int64_t at = k + (part * bytes / 4 + i) * per;
-            EACH(g, groups)
-            {
-                vr values[WORD_VALUES_MAX];
-                take_apart(type, words[g][i], factor[g], values);
-                EACH(j, per)
-                {
-                    EACH(t, tokens)
-                    {
-                        sums[g][t] = r_fma(values[j], r_set(line.of->x[t][at + j]), sums[g][t]);
-                    }
-                }
-            }
+            EACH(g, groups) add_word(type, words[g][i], factor[g], line.of, at, tokens, sums[g]);
         }
     }
 }
@@ -78,19 +125,6 @@ INLINE void add_lines(const row_group *group, const int groups, line_at line, co
         add_line(group, groups, line, type, tokens, sums);
     } else {
         EACH(g, groups) add_line(&group[g], 1, line, type, tokens, &sums[g]);
-    }
-}
-
-/* Less than a line of rows that may be fewer. */
-static void add_edge(const row_group *group, const stream *s, int64_t k, int count, int tokens,
-                     vr *sums)
-{
-    float values[TILE_VALUES_MAX * ROW_LANES];
-    edge_values(group, k, count, values);
-    for (int t = 0; t < tokens; t++) {
-        for (int i = 0; i < count; i++) {
-            sums[t] = r_fma(r_load(values + i * ROW_LANES), r_set(s->x[t][k + i]), sums[t]);
-        }
     }
 }
 
@@ -205,25 +239,51 @@ INLINE void stream_all(const stream *s, const mixt_type type, const int groups, 
     {                                                                                              \
         stream_all(s, MIXT_TYPE_##type, 1, 8);                                                     \
     }
-STREAM_FUNCTIONS(F32)
-STREAM_FUNCTIONS(F16)
 STREAM_FUNCTIONS(BF16)
-STREAM_FUNCTIONS(F8_E4M3)
 
+/* The function for so many tokens of a type's. */
 #define STREAM_ENTRIES(type)                                                                       \
     {                                                                                              \
         stream_##type##_1, stream_##type##_2, stream_##type##_4, stream_##type##_8                 \
     }
+typedef void (*const stream_function)(const stream *s);
+
+static int which_tokens(int64_t tokens)
+{
+    assert(tokens >= 1 && tokens <= STREAM_TOKENS);
+    return tokens > 4 ? 3 : tokens > 2 ? 2 : (int)tokens - 1;
+}
+
+#ifdef STREAM_PAIRS
+static void kernel_stream(const mixt_stream_task *task)
+{
+    stream_function functions[4] = STREAM_ENTRIES(BF16);
+    stream s = {.task = task};
+    const int64_t row = task->matrix->k / 2;
+    uint64_t before = mixt_flush_enter();
+    for (int64_t t = 0; t < STREAM_TOKENS; t++) {
+        uint32_t *to = (uint32_t *)task->scratch + t * row;
+        if (t < task->tokens) {
+            round_pairs(task->matrix->k, task->a + t * task->a_row, to);
+        }
+        s.x[t] = t < task->tokens ? to : s.x[0];
+    }
+    functions[which_tokens(task->tokens)](&s);
+    mixt_flush_leave(before);
+}
+#else
+STREAM_FUNCTIONS(F32)
+STREAM_FUNCTIONS(F16)
+STREAM_FUNCTIONS(F8_E4M3)
 
 static void kernel_stream(const mixt_stream_task *task)
 {
-    static void (*const functions[4][4])(const stream *) = {
-        STREAM_ENTRIES(F32), STREAM_ENTRIES(F16), STREAM_ENTRIES(BF16), STREAM_ENTRIES(F8_E4M3)};
-    assert(task->tokens >= 1 && task->tokens <= STREAM_TOKENS);
-    int which = task->tokens > 4 ? 3 : task->tokens > 2 ? 2 : (int)task->tokens - 1;
+    stream_function functions[4][4] = {STREAM_ENTRIES(F32), STREAM_ENTRIES(F16),
+                                       STREAM_ENTRIES(BF16), STREAM_ENTRIES(F8_E4M3)};
     stream s = {.task = task};
     for (int64_t t = 0; t < STREAM_TOKENS; t++) {
         s.x[t] = task->a + mixt_least(t, task->tokens - 1) * task->a_row;
     }
-    functions[type_index(task->matrix->type)][which](&s);
+    functions[type_index(task->matrix->type)][which_tokens(task->tokens)](&s);
 }
+#endif
