@@ -214,16 +214,28 @@ INLINE void quarters_of_half(const line rows[QUANT_LANES], const int half, vi ou
     out[1] = _mm256_permute2x128_si256(a, b, 0x31);
 }
 
-INLINE void sum_quarters(const line rows[QUANT_LANES], vi out[4])
+/* Four rows brought together, and the sums of quarters or halves of all rows' lines then. */
+INLINE line line_add_four(const line four_rows[4])
 {
-    quarters_of_half(rows, 0, out);
-    quarters_of_half(rows, 1, out + 2);
+    const line *r = four_rows;
+    return LINE(add_four(r[0].half[0], r[1].half[0], r[2].half[0], r[3].half[0]),
+                add_four(r[0].half[1], r[1].half[1], r[2].half[1], r[3].half[1]));
 }
 
-INLINE void sum_halves(const line rows[QUANT_LANES], vi out[2])
+INLINE void quarters_of_fours(const line four[QUANT_LANES / 4], vi out[4])
+{
+    UNROLL for (int half = 0; half < 2; half++)
+    {
+        vi a = four[0].half[half], b = four[1].half[half];
+        out[2 * half] = _mm256_permute2x128_si256(a, b, 0x20);
+        out[2 * half + 1] = _mm256_permute2x128_si256(a, b, 0x31);
+    }
+}
+
+INLINE void halves_of_fours(const line four[QUANT_LANES / 4], vi out[2])
 {
     vi quarters[4];
-    sum_quarters(rows, quarters);
+    quarters_of_fours(four, quarters);
     out[0] = _mm256_add_epi32(quarters[0], quarters[1]);
     out[1] = _mm256_add_epi32(quarters[2], quarters[3]);
 }

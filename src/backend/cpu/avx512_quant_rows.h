@@ -208,10 +208,11 @@ INLINE vi add_four(const line *rows)
 #define EVEN_QUARTERS(a, b) _mm512_shuffle_i32x4(a, b, 0x88)
 #define ODD_QUARTERS(a, b) _mm512_shuffle_i32x4(a, b, 0xDD)
 
-/* Sums of the dwords of each half of 16 rows. */
-INLINE void sum_halves(const line rows[QUANT_LANES], vi out[2])
+/* Sums of the dwords of each half of 16 rows, of which four each were brought together before. */
+#define line_add_four(four_rows) add_four(four_rows)
+INLINE void halves_of_fours(const line four[QUANT_LANES / 4], vi out[2])
 {
-    vi a = add_four(rows), b = add_four(rows + 4), c = add_four(rows + 8), d = add_four(rows + 12);
+    vi a = four[0], b = four[1], c = four[2], d = four[3];
     vi first = _mm512_add_epi32(EVEN_QUARTERS(a, b), ODD_QUARTERS(a, b));
     vi second = _mm512_add_epi32(EVEN_QUARTERS(c, d), ODD_QUARTERS(c, d));
     out[0] = EVEN_QUARTERS(first, second);
@@ -220,16 +221,17 @@ INLINE void sum_halves(const line rows[QUANT_LANES], vi out[2])
 
 INLINE vi sum_lines(const line rows[QUANT_LANES])
 {
+    const line four[4] = {add_four(rows), add_four(rows + 4), add_four(rows + 8),
+                          add_four(rows + 12)};
     vi halves[2];
-    sum_halves(rows, halves);
+    halves_of_fours(four, halves);
     return _mm512_add_epi32(halves[0], halves[1]);
 }
 
-INLINE void sum_quarters(const line rows[QUANT_LANES], vi out[4])
+INLINE void quarters_of_fours(const line four[QUANT_LANES / 4], vi out[4])
 {
-    vi a = add_four(rows), b = add_four(rows + 4), c = add_four(rows + 8), d = add_four(rows + 12);
-    vi even = EVEN_QUARTERS(a, b), odd = ODD_QUARTERS(a, b);
-    vi next_even = EVEN_QUARTERS(c, d), next_odd = ODD_QUARTERS(c, d);
+    vi even = EVEN_QUARTERS(four[0], four[1]), odd = ODD_QUARTERS(four[0], four[1]);
+    vi next_even = EVEN_QUARTERS(four[2], four[3]), next_odd = ODD_QUARTERS(four[2], four[3]);
     out[0] = EVEN_QUARTERS(even, next_even);
     out[1] = EVEN_QUARTERS(odd, next_odd);
     out[2] = ODD_QUARTERS(even, next_even);

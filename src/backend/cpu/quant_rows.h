@@ -5,9 +5,11 @@
  * quant_multiply.h by tiers that define
  *
  *   line                 64 bytes, and line_* operations on them
- *   sum_lines, sum_halves, sum_quarters  sums of lines, their halves or quarters; a row in each
- * lane signed_scales, scales_of_part, scales_times  scales of Q6_K halves_of_rows, bytes_of_rows,
- * quads_of_rows  what lies at one place in every row
+ *   sum_lines                          sums of lines; a row in each lane
+ *   line_add_four, halves_of_fours, quarters_of_fours  the same of halves or quarters, by way of
+ *                                      four rows each brought together
+ *   signed_scales, scales_of_part, scales_times  scales of Q6_K
+ *   halves_of_rows, bytes_of_rows, quads_of_rows  what lies at one place in every row
  */
 #if QUANT_LANES == 16
 #include "backend/cpu/avx512_quant_rows.h"
@@ -70,6 +72,14 @@ INLINE void fetch_next(rows *from, const size_t bytes)
         __builtin_prefetch(from->next + i, 0, 2);
     }
     from->next += bytes;
+}
+
+/* Sums of quarters of lines. */
+INLINE void sum_quarters(const line lines[QUANT_LANES], vi out[4])
+{
+    line four[QUANT_LANES / 4];
+    UNROLL for (int i = 0; i < QUANT_LANES / 4; i++) four[i] = line_add_four(lines + 4 * i);
+    quarters_of_fours(four, out);
 }
 
 /* x & mask | y */
@@ -432,7 +442,7 @@ INLINE line products_of_fours(line q, const uint8_t *fifth, const fours how, lin
 INLINE void eights_of_rows(rows *from, const mixt_q8 *x, const fours how, firsts *first,
                            vi out[MIXT_STEP_BLOCKS])
 {
-    line lines[2][QUANT_LANES];
+    line four[2][QUANT_LANES / 4];
     const bool plain = how.bytes % 2 == 0; /* else even and odd blocks lie together */
     const fours_index index = index_of_fours(how.bytes, how.offset);
     const size_t next = plain ? 128 : 32, step = plain ? 32 : 64;
@@ -440,17 +450,24 @@ INLINE void eights_of_rows(rows *from, const mixt_q8 *x, const fours how, firsts
                           line_of_quarters((const uint8_t *)x->q + next, step)};
     const line odd[2] = {line_of_quarters((const uint8_t *)x->q + 16, step),
                          line_of_quarters((const uint8_t *)x->q + next + 16, step)};
-    for (int i = 0; i < QUANT_LANES; i++) {
-        const uint8_t *at = from->at[i], *fifth = at + how.offset - 4;
-        line q[2];
-        fetch_next(from, MIXT_STEP_BLOCKS * how.bytes);
-        load_fours(at, how.bytes, &index, q, first->words[i]);
-        lines[0][i] = products_of_fours(q[0], fifth, how, even[0], odd[0]);
-        lines[1][i] = products_of_fours(q[1], fifth + 4 * how.bytes, how, even[1], odd[1]);
+    /* four rows are brought together at once: a line is written for them in place of four */
+    for (int i = 0; i < QUANT_LANES / 4; i++) {
+        line lines[2][4];
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            const uint8_t *at = from->at[4 * i + j], *fifth = at + how.offset - 4;
+            line q[2];
+            fetch_next(from, MIXT_STEP_BLOCKS * how.bytes);
+            load_fours(at, how.bytes, &index, q, first->words[4 * i + j]);
+            lines[0][j] = products_of_fours(q[0], fifth, how, even[0], odd[0]);
+            lines[1][j] = products_of_fours(q[1], fifth + 4 * how.bytes, how, even[1], odd[1]);
+        }
+        four[0][i] = line_add_four(lines[0]);
+        four[1][i] = line_add_four(lines[1]);
     }
     vi sums[2][4];
-    sum_quarters(lines[0], sums[0]);
-    sum_quarters(lines[1], sums[1]);
+    quarters_of_fours(four[0], sums[0]);
+    quarters_of_fours(four[1], sums[1]);
     UNROLL for (int i = 0; i < MIXT_STEP_BLOCKS; i++)
     {
         out[i] = plain ? sums[i / 4][i % 4] : sums[i % 2][i / 2];
@@ -574,16 +591,21 @@ INLINE vf step_q8_0(rows *from, const mixt_q8 *x, int blocks, vf sum)
 {
     const size_t bytes = sizeof(mixt_q8_0_block);
     for (int first = 0; first < blocks; first += 2) {
-        line lines[QUANT_LANES];
+        line four[QUANT_LANES / 4];
         vi products[2];
         const line values = line_load(x->q + 32 * first), sign = line_bytes(SIGN_SHIFT);
-        for (int i = 0; i < QUANT_LANES; i++) {
-            const uint8_t *at = from->at[i] + (size_t)first * bytes;
-            fetch_next(from, 2 * bytes);
-            line w = line_xor(line_of_halves(at + 2, at + 2 + bytes), sign);
-            lines[i] = line_add_signed(line_zero(), w, values);
+        for (int i = 0; i < QUANT_LANES / 4; i++) {
+            line lines[4];
+            UNROLL for (int j = 0; j < 4; j++)
+            {
+                const uint8_t *at = from->at[4 * i + j] + (size_t)first * bytes;
+                fetch_next(from, 2 * bytes);
+                line w = line_xor(line_of_halves(at + 2, at + 2 + bytes), sign);
+                lines[j] = line_add_signed(line_zero(), w, values);
+            }
+            four[i] = line_add_four(lines);
         }
-        sum_halves(lines, products);
+        halves_of_fours(four, products);
         for (int i = 0; i < 2 && first + i < blocks; i++) {
             int block = first + i;
             vf d = halves_of_rows(from->at, (size_t)block * bytes);
