@@ -32,7 +32,8 @@
     }
 #define ALWAYS static inline __attribute__((always_inline))
 
-/* What is fetched ahead: `step` more bytes each time. */
+/* What is fetched ahead, into the second cache, because that is faster: `step` more bytes each
+ * time. */
 typedef struct fetch {
     const char *at, *end;
     int64_t step;

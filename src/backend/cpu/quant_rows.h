@@ -64,7 +64,8 @@ INLINE line line_add_signed(line total, line w, line x)
 }
 
 /* The rows that come next are fetched in the order in which they lie in memory, at the pace of
- * those in work: these are read in an order that the hardware's prefetcher does not follow well. */
+ * those in work: these are read in an order that the hardware's prefetcher does not follow well.
+ * Into the second cache: fetched into the first, they come at two thirds of the speed (Zen 4). */
 INLINE void fetch_next(rows *from, const size_t bytes)
 {
     UNROLL for (size_t i = 0; i < bytes; i += 64)
