@@ -140,16 +140,22 @@ static mixt_scales place_factors(int64_t k, uint64_t seed)
     return scales;
 }
 
+static void fill_blocks(mixt_type type, unsigned char *data, size_t bytes, uint64_t seed)
+{
+    size_t block = (size_t)mixt_type_info(type)->bytes;
+    for (size_t i = 0; i < bytes / block; i++) {
+        fill_block(type, data + i * block, seed + i);
+    }
+}
+
 /* With `gap` blocks behind each row but the last. */
 static mixt_matrix place_rows(mixt_type type, int64_t n, int64_t k, size_t gap, uint64_t seed)
 {
-    const mixt_type_row *info = mixt_type_info(type);
-    size_t block = (size_t)info->bytes, stride = mixt_type_row_bytes(type, k) + gap * block;
+    size_t block = (size_t)mixt_type_info(type)->bytes;
+    size_t stride = mixt_type_row_bytes(type, k) + gap * block;
     size_t bytes = (size_t)n * stride - gap * block;
     unsigned char *data = guard_place(&memory_b, bytes, seed % 2 == 0);
-    for (size_t i = 0; i < bytes / block; i++) {
-        fill_block(type, data + i * block, seed * 1000003 + i);
-    }
+    fill_blocks(type, data, bytes, seed * 1000003);
     mixt_matrix matrix = {.type = type, .n = n, .k = k, .data = data, .row_bytes = stride};
     if (type == MIXT_TYPE_F8_E4M3 && seed % 8 != 0) {
         matrix.scales = place_factors(k, seed);
@@ -437,9 +443,7 @@ static void test_half_lines(void **state)
         const bool other_sums = matmul == MIXT_MATMUL_BF16 && strcmp(tier, "amx") == 0;
         if (compute != NULL && !other_sums && mixt_type_row_bytes(type, k) % 64 == 0) {
             unsigned char *data = (unsigned char *)guard_place(&memory_b, bytes + 32, false) + 32;
-            for (size_t i = 0; i < bytes / (size_t)mixt_type_info(type)->bytes; i++) {
-                fill_block(type, data + i * (size_t)mixt_type_info(type)->bytes, i);
-            }
+            fill_blocks(type, data, bytes, 0);
             mixt_matrix matrix = {
                 .type = type, .n = n, .k = k, .data = data, .row_bytes = bytes / (size_t)n};
             assert_int_equal((uintptr_t)data % 64, 32);

@@ -64,8 +64,7 @@ typedef struct mixt_stream_task {
     float *c; /* [tokens, c_row]: element (token, row) */
     int64_t c_row;
     bool accumulate;
-    void *scratch; /* of this thread, for MIXT_STREAM_TOKENS rows of MIXT_STREAM_PAIRS_MOST bfloat16
-                    */
+    void *scratch; /* of this thread: tokens of up to MIXT_STREAM_PAIRS_MOST bfloat16 */
 } mixt_stream_task;
 #define MIXT_STREAM_TOKENS 8
 #define MIXT_STREAM_PAIRS_MOST 32768

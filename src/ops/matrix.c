@@ -208,6 +208,9 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
 #define STREAM_ITEM_LEAST ((size_t)128 << 10)
 #define STREAM_ITEM_MOST ((size_t)1 << 20)
 
+_Static_assert(MIXT_STREAM_TOKENS *MIXT_STREAM_PAIRS_MOST * 2 <= MIXT_THREAD_BYTES,
+               "a thread's buffer holds a stream's rounded activations");
+
 typedef struct streams {
     const mixt_compute *compute;
     int count;

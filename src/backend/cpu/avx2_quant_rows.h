@@ -205,15 +205,6 @@ INLINE vi add_four(vi a, vi b, vi c, vi d)
     return _mm256_add_epi32(_mm256_unpacklo_epi64(even, odd), _mm256_unpackhi_epi64(even, odd));
 }
 
-/* The quarters of rows 0 to 3 and of 4 to 7, of one half of their lines. */
-INLINE void quarters_of_half(const line rows[QUANT_LANES], const int half, vi out[2])
-{
-    vi a = add_four(rows[0].half[half], rows[1].half[half], rows[2].half[half], rows[3].half[half]);
-    vi b = add_four(rows[4].half[half], rows[5].half[half], rows[6].half[half], rows[7].half[half]);
-    out[0] = _mm256_permute2x128_si256(a, b, 0x20);
-    out[1] = _mm256_permute2x128_si256(a, b, 0x31);
-}
-
 /* Four rows brought together, and the sums of quarters or halves of all rows' lines then. */
 INLINE line line_add_four(const line four_rows[4])
 {
@@ -242,14 +233,14 @@ INLINE void halves_of_fours(const line four[QUANT_LANES / 4], vi out[2])
 
 INLINE vi sum_lines(const line rows[QUANT_LANES])
 {
-    line both[QUANT_LANES];
-    vi quarters[2];
+    vi r[QUANT_LANES];
     UNROLL for (int i = 0; i < QUANT_LANES; i++)
     {
-        both[i].half[0] = _mm256_add_epi32(rows[i].half[0], rows[i].half[1]);
+        r[i] = _mm256_add_epi32(rows[i].half[0], rows[i].half[1]);
     }
-    quarters_of_half(both, 0, quarters);
-    return _mm256_add_epi32(quarters[0], quarters[1]);
+    vi a = add_four(r[0], r[1], r[2], r[3]), b = add_four(r[4], r[5], r[6], r[7]);
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
+                            _mm256_permute2x128_si256(a, b, 0x31));
 }
 
 /* The half at `offset` of each row, as floats. */
