@@ -334,10 +334,9 @@ static void raise_file_limit(int connections)
     }
 }
 
-/* Until a signal; then what runs is finished. */
+/* Until a signal (of those that interrupt_begin caught); then what runs is finished. */
 static void serve_until_signal(serve_server *server)
 {
-    interrupt_begin();
     while (interrupt_status() == 0) {
         usleep(WATCH_MICROSECONDS);
         serve_watch(server);
@@ -370,6 +369,7 @@ static mixt_status serve(const serve_settings *settings, cli_resources *resource
     if (status == MIXT_OK) { /* without one, texts can be completed */
         options->chat_template = texts->template.text;
         options->chat_name = texts->template.name;
+        interrupt_begin(); /* before anybody can be told that it is ready */
         status =
             serve_ready(server, resources->context, resources->model, resources->tokenizer, error);
     }

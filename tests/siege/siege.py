@@ -630,6 +630,24 @@ def phase_ends(make, options):
         server.process.terminate()
         ended(server, 0 if "is ready" in server.said() else server.process.wait(WAIT), f"while loading ({delay} s)")
         require(server.process.returncode in (0, 143, -15), f"status {server.process.returncode}")
+    # Somebody sees that it is ready while the main thread still waits to write so.
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    try:
+        while os.write(write, b"\n" * 4096):
+            pass
+    except BlockingIOError:
+        pass
+    os.set_blocking(write, True)
+    server = make("--no-log", stderr=write)
+    os.close(write)
+    server.process.terminate()
+    time.sleep(0.2)
+    while os.read(read, 1 << 16):
+        pass
+    os.close(read)
+    require(server.process.wait(WAIT) == 0, f"as soon as it is ready: status {server.process.returncode}, not 0")
+    done.append("as soon as it is ready")
     server = make("")
     server.process.terminate()
     ended(server, 0, "idle")
