@@ -307,7 +307,25 @@ static void test_against_double(void **state)
     mixt_compute_free(compute);
 }
 
-/* Weights that are plain floats give the chains of the fp32 product, rounded or not. */
+/* The sum of exact products with F16 and BF16 (docs/numerics.md). */
+static float sum_by_lanes(const float *weights, const float *x, int64_t k)
+{
+    float total = 0;
+    for (int64_t begin = 0; begin < k; begin += 512) {
+        int64_t end = k - begin < 512 ? k : begin + 512;
+        for (int64_t first = begin; first < end && first < begin + 8; first++) {
+            float lane = 0;
+            for (int64_t p = first; p < end; p += 8) {
+                lane = fmaf(weights[p], x[p], lane);
+            }
+            total = first > 0 ? total + lane : lane;
+        }
+    }
+    return total;
+}
+
+/* Weights that are plain floats give the chains of the fp32 product, rounded or not, or its lanes.
+ */
 static void check_floats(mixt_matmul matmul, void (*fill)(mixt_kernels_f32 *table))
 {
     static float expanded[100 * 1300], expected[20 * 100];
@@ -338,6 +356,12 @@ static void check_floats(mixt_matmul matmul, void (*fill)(mixt_kernels_f32 *tabl
         plain.c_row = matrix.n;
         mixt_gemm_run_f32(compute, &plain, 1);
         mixt_gemm_run_f32(compute, &g, 1);
+        bool lanes =
+            matmul == MIXT_MATMUL_EXACT && (type == MIXT_TYPE_F16 || type == MIXT_TYPE_BF16);
+        for (int64_t i = 0; i < m * matrix.n && lanes; i++) {
+            expected[i] =
+                sum_by_lanes(expanded + i % matrix.n * k, g.a + i / matrix.n * g.a_row, k);
+        }
         for (int64_t i = 0; i < m * matrix.n; i++) {
             float got = g.c[i / matrix.n * g.c_row + i % matrix.n];
             if (!same(expected[i], got)) {

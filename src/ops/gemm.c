@@ -58,10 +58,10 @@ bool mixt_gemm_is_streamed(const mixt_compute *compute, const mixt_gemm_f32 *pro
     const mixt_gemm_kernels_f32 *kernels = mixt_gemm_kernels_for_f32(compute, product);
     return matrix != NULL && mixt_type_info(matrix->type)->elements == 1 &&
            !(compute->matmul == MIXT_MATMUL_BLAS && matrix->type == MIXT_TYPE_F32) &&
-           kernels->stream != NULL && product->m <= MIXT_STREAM_TOKENS && product->a_column == 1 &&
-           mixt_rows_fit(matrix) &&
-           (!kernels->pairs || (matrix->type == MIXT_TYPE_BF16 && product->k % 2 == 0 &&
-                                product->k <= MIXT_STREAM_PAIRS_MOST));
+           mixt_stream_of(kernels, matrix->type) != NULL && product->m <= MIXT_STREAM_TOKENS &&
+           product->a_column == 1 && mixt_rows_fit(matrix) &&
+           (product->k <= MIXT_STREAM_MOST || !mixt_in_lanes(matrix->type)) &&
+           (!kernels->pairs || (matrix->type == MIXT_TYPE_BF16 && product->k % 2 == 0));
 }
 
 bool mixt_gemm_is_typed(const mixt_compute *compute, const mixt_gemm_f32 *product)

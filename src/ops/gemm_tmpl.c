@@ -83,6 +83,14 @@ typedef struct block {
     int64_t panel_begin, panel_end;
 } block;
 
+/* Whether a product is summed by lanes, so that panels of B have one lane's k behind another's. */
+static bool is_by_lanes(const segment *part)
+{
+    const GEMM *product = part->product;
+    return product->matrix != NULL && mixt_in_lanes(product->matrix->type) &&
+           part->kernels->tile_lanes != NULL;
+}
+
 /* Typed rows as reals, for kernels that do not read them. */
 static void expand_rows(const mixt_row_range *from, real *to)
 {
@@ -91,7 +99,8 @@ static void expand_rows(const mixt_row_range *from, real *to)
     for (int64_t i = 0; i < from->rows; i++) {
         mixt_matrix_values(from->matrix, from->row + i, from->k_begin, from->k, values);
         for (int64_t p = 0; p < from->k; p++) {
-            to[i * from->k + p] = (real)values[p];
+            int64_t place = from->by_lanes ? mixt_lane_place(from->k, p) : p;
+            to[i * from->k + place] = (real)values[p];
         }
     }
 }
@@ -110,7 +119,7 @@ static void pack_panels(const segment *part, int64_t panel, int64_t count, const
                             product->b_row, product->b_column, to, width);
         return;
     }
-    mixt_row_range rows = {product->matrix, column, columns, at->k_begin, at->k};
+    mixt_row_range rows = {product->matrix, column, columns, at->k_begin, at->k, is_by_lanes(part)};
     if (part->kernels->pack_typed != NULL && mixt_rows_fit(product->matrix)) {
         part->kernels->pack_typed(&rows, to, width);
         return;
@@ -197,7 +206,8 @@ static void compute_block(const segment *part, const block *at, bool packed, rea
     const KERNELS *kernels = part->kernels;
     int height = kernels->tile_rows, width = kernels->tile_columns;
     int64_t cells = mixt_gemm_cells(kernels->pairs, at->k);
-    bool accumulate = product->accumulate || at->k_begin > 0;
+    bool accumulate = product->accumulate || at->k_begin > 0, by_lanes = is_by_lanes(part);
+    MIXT_REAL(mixt_tile_kernel) *run = by_lanes ? kernels->tile_lanes : kernels->tile;
     if (!packed) {
         pack_rows(part, at, a);
     }
@@ -207,9 +217,8 @@ static void compute_block(const segment *part, const block *at, bool packed, rea
         const real *tile_a = a;
         for (int64_t tile = at->tile_begin; tile < at->tile_end; tile++) {
             int rows = (int)mixt_least(height, product->m - tile * height);
-            kernels->tile(cells, tile_a, b,
-                          product->c + tile * height * product->c_row + panel * width,
-                          product->c_row, rows, columns, accumulate);
+            run(cells, tile_a, b, product->c + tile * height * product->c_row + panel * width,
+                product->c_row, rows, columns, accumulate);
             tile_a += cells * height;
         }
     }

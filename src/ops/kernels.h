@@ -16,6 +16,9 @@
  *   old C where it accumulates. So no element depends on tile shape, thread count, batch or tier.
  *   bf16 products round both operands to bfloat16 (nearest even) first and sum pairs as
  *   vdpbf16ps does: within a pair, the odd k is added first; subnormal numbers are zeros.
+ * - Exact products with rows of F16 and BF16 take a block in MIXT_GEMM_LANES lanes: lane j is the
+ *   chain of every eighth k from the block's j-th on, and what a block was is now its lanes, one
+ *   after the other. So a row is read as it lies where there are few rows of activations.
  *
  * Nothing here allocates but mixt_compute; nothing fails on values. */
 #ifndef MIXT_OPS_KERNELS_H
@@ -29,6 +32,7 @@
 #include "quant/types.h"
 
 #define MIXT_GEMM_K_BLOCK 512
+#define MIXT_GEMM_LANES 8
 #define MIXT_CACHED_MAX 640 /* values of a head of a cache */
 #define MIXT_CACHED_GROUP 8 /* queries of a kv head that read it as it lies */
 
@@ -53,7 +57,26 @@ typedef struct mixt_muon_arguments {
 typedef struct mixt_row_range {
     const mixt_matrix *matrix;
     int64_t row, rows, k_begin, k;
+    bool by_lanes; /* panels have one lane's k behind another's (mixt_lane_place) */
 } mixt_row_range;
+
+/* Weights whose exact products are summed by lanes. */
+static inline bool mixt_in_lanes(mixt_type type)
+{
+    return type == MIXT_TYPE_F16 || type == MIXT_TYPE_BF16;
+}
+
+/* Values of a lane among k, and where value p of k goes if lanes lie one behind another. */
+static inline int64_t mixt_lane_values(int64_t k, int64_t lane)
+{
+    return (k - lane + MIXT_GEMM_LANES - 1) / MIXT_GEMM_LANES;
+}
+
+static inline int64_t mixt_lane_place(int64_t k, int64_t p)
+{
+    int64_t lane = p % MIXT_GEMM_LANES, rest = k % MIXT_GEMM_LANES;
+    return lane * (k / MIXT_GEMM_LANES) + (lane < rest ? lane : rest) + p / MIXT_GEMM_LANES;
+}
 
 /* Rows [row_begin, row_end) of such a matrix times 1 to MIXT_STREAM_TOKENS rows of activations. */
 typedef struct mixt_stream_task {
@@ -64,10 +87,10 @@ typedef struct mixt_stream_task {
     float *c; /* [tokens, c_row]: element (token, row) */
     int64_t c_row;
     bool accumulate;
-    void *scratch; /* of this thread: tokens of up to MIXT_STREAM_PAIRS_MOST bfloat16 */
+    void *scratch; /* of this thread: MIXT_STREAM_TOKENS rows of up to MIXT_STREAM_MOST floats */
 } mixt_stream_task;
 #define MIXT_STREAM_TOKENS 8
-#define MIXT_STREAM_PAIRS_MOST 32768
+#define MIXT_STREAM_MOST 32768 /* k, where activations are copied: by lanes, in bfloat16 */
 /* Columns of a block of factors are a multiple of this where kernels read them (F8); other
  * matrices are made fp32 by the driver. */
 #define MIXT_FACTOR_COLUMNS 64

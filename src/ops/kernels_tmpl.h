@@ -7,10 +7,15 @@
 #define mixt_cached MIXT_NAME(mixt_cached)
 #define mixt_kernels MIXT_NAME(mixt_kernels)
 #define mixt_gemm MIXT_NAME(mixt_gemm)
+#define mixt_tile_kernel MIXT_NAME(mixt_tile_kernel)
 #define mixt_gemm_chain MIXT_NAME(mixt_gemm_chain)
 #define mixt_gemm_run MIXT_NAME(mixt_gemm_run)
 #define mixt_gemm_run_chains MIXT_NAME(mixt_gemm_run_chains)
 #define mixt_gemm_block MIXT_NAME(mixt_gemm_block)
+
+/* C tile [rows, columns] = panel product (+ C); rows >= 1, columns >= 1. */
+typedef void mixt_tile_kernel(int64_t cells, const real *a, const real *b, real *c,
+                              int64_t c_stride, int rows, int columns, bool accumulate);
 
 /* How the matrix product driver reads memory. A panel is [cells, width] with width = tile_rows for
  * A and tile_columns for B; a cell is one k, or where `pairs` is set two bfloat16 (even k in the
@@ -26,15 +31,18 @@ typedef struct mixt_gemm_kernels {
     /* The same for A where its panels are not made as those of B; NULL: they are. */
     void (*pack_rows)(int64_t k, int64_t width, const real *x, int64_t x_k, int64_t x_width,
                       real *panels, int panel_width);
-    /* C tile [rows, columns] = panel product (+ C); rows >= 1, columns >= 1. */
-    void (*tile)(int64_t cells, const real *a, const real *b, real *c, int64_t c_stride, int rows,
-                 int columns, bool accumulate);
+    mixt_tile_kernel *tile;
+    /* The same by lanes: `cells` k in rising order in A, one lane's behind another's in B. NULL:
+     * there are no such products (bfloat16). */
+    mixt_tile_kernel *tile_lanes;
     /* Packs typed rows of plain floats: column i of the panels is row i of `from`. NULL: the
      * driver makes reals of them and packs those. */
     void (*pack_typed)(const mixt_row_range *from, real *panels, int panel_width);
     /* Products of few rows of activations with typed rows of plain floats, of BF16 and an even k
-     * alone where `pairs` is set; fp32 table only, NULL: the driver does them too. */
+     * alone where `pairs` is set; fp32 table only, NULL: the driver does them too. The second are
+     * those by lanes. */
     void (*stream)(const mixt_stream_task *task);
+    void (*stream_half)(const mixt_stream_task *task);
     /* A thread's modes that `tile` needs, and what stood before put back; both NULL: none. Between
      * the two it runs `pack` and `tile` alone. */
     uint64_t (*enter)(void);
@@ -170,6 +178,7 @@ void mixt_gemm_block(const mixt_compute *compute, int thread, const mixt_gemm *g
 #undef mixt_cached
 #undef mixt_kernels
 #undef mixt_gemm
+#undef mixt_tile_kernel
 #undef mixt_gemm_chain
 #undef mixt_gemm_run
 #undef mixt_gemm_run_chains

@@ -208,8 +208,8 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
 #define STREAM_ITEM_LEAST ((size_t)128 << 10)
 #define STREAM_ITEM_MOST ((size_t)1 << 20)
 
-_Static_assert(MIXT_STREAM_TOKENS *MIXT_STREAM_PAIRS_MOST * 2 <= MIXT_THREAD_BYTES,
-               "a thread's buffer holds a stream's rounded activations");
+_Static_assert(MIXT_STREAM_TOKENS *MIXT_STREAM_MOST * sizeof(float) <= MIXT_THREAD_BYTES,
+               "a thread's buffer holds a stream's activations");
 
 typedef struct streams {
     const mixt_compute *compute;
@@ -244,7 +244,7 @@ static void stream_item(void *context, int64_t item, int thread)
         .accumulate = product->accumulate,
         .scratch = work->compute->gemm->a[thread],
     };
-    mixt_gemm_kernels_for_f32(work->compute, product)->stream(&task);
+    mixt_stream_of(mixt_gemm_kernels_for_f32(work->compute, product), product->matrix->type)(&task);
 }
 
 static size_t stream_bytes(const mixt_gemm_f32 *product)

@@ -8,5 +8,6 @@ void mixt_fill_avx2(mixt_kernels_f32 *table)
     fill_rows(table);
     mixt_fill_avx2_gemm(table);
     mixt_fill_avx2_rows(table);
+    mixt_fill_avx2_half(table);
     mixt_fill_avx2_matrix(table);
 }

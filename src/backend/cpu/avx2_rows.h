@@ -105,4 +105,24 @@ INLINE void values_f8(vw word, vr values[4])
     values[3] = odd[1];
 }
 
+/* Eight values of a row (float_lanes.h). */
+typedef __m256 v8;
+
+#define v8_zero() _mm256_setzero_ps()
+#define v8_load(from) _mm256_loadu_ps(from)
+#define v8_store(to, x) _mm256_storeu_ps(to, x)
+#define v8_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define v8_keep(x) __asm__("" : "+v"(x))
+
+INLINE v8 v8_bf16(const char *from)
+{
+    __m128i values = _mm_loadu_si128((const __m128i *)(const void *)from);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(values), 16));
+}
+
+INLINE v8 v8_f16(const char *from)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)from));
+}
+
 #endif

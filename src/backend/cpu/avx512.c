@@ -8,5 +8,6 @@ void mixt_fill_avx512(mixt_kernels_f32 *table)
     fill_rows(table);
     mixt_fill_avx512_gemm(table);
     mixt_fill_avx512_rows(table);
+    mixt_fill_avx512_half(table);
     mixt_fill_avx512_matrix(table);
 }

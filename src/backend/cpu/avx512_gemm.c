@@ -7,6 +7,7 @@
 #include "backend/cpu/float_pack.h"
 
 #define TILE_ADD(sum, a, b) _mm512_fmadd_ps(a, b, sum)
+#define TILE_LANES
 #include "backend/cpu/avx512_tile.h"
 
 /* Rows that copies take at once: all panels take their part of them while they are in the first

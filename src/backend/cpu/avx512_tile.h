@@ -4,6 +4,7 @@
  * at the edge costs what it holds. Included by files that define before
  *
  *   TILE_ADD(sum, a, b)    sum + a b of one cell, lane by lane
+ *   TILE_LANES             where there are products by lanes
  */
 #include <assert.h>
 #include <immintrin.h>
@@ -13,7 +14,7 @@
 #define TILE_ROWS 14
 #define TILE_COLUMNS 32
 /* Floats ahead of the step that panels are fetched into the first cache: B lies in the second. */
-#define PREFETCH_A (TILE_ROWS * 16)
+#define PREFETCH_A(step) ((step) > 1 ? TILE_ROWS * (step)*4 : TILE_ROWS * 16)
 #define PREFETCH_B (TILE_COLUMNS * 12)
 
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13)
@@ -52,31 +53,38 @@
         }                                                                                          \
     }
 
+/* Adds `cells` cells, those of A `step` apart. */
+#define ADD_CELLS(step)                                                                            \
+    for (int64_t cell = 0; cell < cells; cell++) {                                                 \
+        __m512 b0 = _mm512_loadu_ps(b);                                                            \
+        __m512 b1 = vectors > 1 ? _mm512_loadu_ps(b + 16) : b0;                                    \
+        (void)b1;                                                                                  \
+        _mm_prefetch((const char *)(b + PREFETCH_B), _MM_HINT_T0);                                 \
+        if (vectors > 1) {                                                                         \
+            _mm_prefetch((const char *)(b + PREFETCH_B + 16), _MM_HINT_T0);                        \
+        }                                                                                          \
+        if (rows > 4) {                                                                            \
+            _mm_prefetch((const char *)(a + PREFETCH_A(step)), _MM_HINT_T0);                       \
+        }                                                                                          \
+        EACH_ROW(STEP_ROW)                                                                         \
+        a += (step)*TILE_ROWS;                                                                     \
+        b += TILE_COLUMNS;                                                                         \
+    }
+
+#define DECLARE_MASKS                                                                              \
+    int last = columns - 16 * (vectors - 1);                                                       \
+    const __mmask16 edge = (__mmask16)((1U << last) - 1U);                                         \
+    const __mmask16 mask0 = vectors > 1 ? (__mmask16)0xFFFF : edge, mask1 = edge;                  \
+    (void)mask1;
+
 static inline __attribute__((always_inline)) void
 tile_body(const int rows, const int vectors, int64_t cells, const float *a, const float *b,
           float *c, int64_t c_stride, int columns, bool accumulate)
 {
-    int last = columns - 16 * (vectors - 1);
-    const __mmask16 edge = (__mmask16)((1U << last) - 1U);
-    const __mmask16 mask0 = vectors > 1 ? (__mmask16)0xFFFF : edge, mask1 = edge;
-    (void)mask1;
+    DECLARE_MASKS
     EACH_ROW(PREFETCH_ROW)
     EACH_ROW(DECLARE_ROW)
-    for (int64_t cell = 0; cell < cells; cell++) {
-        __m512 b0 = _mm512_loadu_ps(b);
-        __m512 b1 = vectors > 1 ? _mm512_loadu_ps(b + 16) : b0;
-        (void)b1;
-        _mm_prefetch((const char *)(b + PREFETCH_B), _MM_HINT_T0);
-        if (vectors > 1) {
-            _mm_prefetch((const char *)(b + PREFETCH_B + 16), _MM_HINT_T0);
-        }
-        if (rows > 4) {
-            _mm_prefetch((const char *)(a + PREFETCH_A), _MM_HINT_T0);
-        }
-        EACH_ROW(STEP_ROW)
-        a += TILE_ROWS;
-        b += TILE_COLUMNS;
-    }
+    ADD_CELLS(1)
     __asm__("" : "+r"(c_stride)); /* addresses of C made anew, not kept through the loop */
     EACH_ROW(STORE_ROW)
 }
@@ -109,3 +117,78 @@ static void kernel_tile(int64_t cells, const float *a, const float *b, float *c,
     tile_function function = columns > 16 ? full[rows - 1] : half[rows - 1];
     function(cells, a, b, c, c_stride, columns, accumulate);
 }
+
+#ifdef TILE_LANES
+/* Totals begin with C, or with -0, which leaves whatever is added to it. */
+#define BEGIN_ROW(i)                                                                               \
+    if (rows > i) {                                                                                \
+        const float *old = c + i * c_stride;                                                       \
+        totals[i][0] = accumulate ? _mm512_maskz_loadu_ps(mask0, old) : none;                      \
+        if (vectors > 1) {                                                                         \
+            totals[i][1] = accumulate ? _mm512_maskz_loadu_ps(mask1, old + 16) : none;             \
+        }                                                                                          \
+    }
+
+#define TOTAL_ROW(i)                                                                               \
+    if (rows > i) {                                                                                \
+        totals[i][0] = _mm512_add_ps(totals[i][0], sum##i##_0);                                    \
+        if (vectors > 1) {                                                                         \
+            totals[i][1] = _mm512_add_ps(totals[i][1], sum##i##_1);                                \
+        }                                                                                          \
+    }
+
+#define STORE_TOTAL(i)                                                                             \
+    if (rows > i) {                                                                                \
+        _mm512_mask_storeu_ps(c + i * c_stride, mask0, totals[i][0]);                              \
+        if (vectors > 1) {                                                                         \
+            _mm512_mask_storeu_ps(c + i * c_stride + 16, mask1, totals[i][1]);                     \
+        }                                                                                          \
+    }
+
+/* Lanes are added in memory that is the function's own: rows of C may share a set of the first
+ * cache. */
+static inline __attribute__((always_inline)) void
+lanes_body(const int rows, const int vectors, int64_t k, const float *from, const float *b,
+           float *c, int64_t c_stride, int columns, bool accumulate)
+{
+    const __m512 none = _mm512_set1_ps(-0.0F);
+    __m512 totals[TILE_ROWS][2];
+    DECLARE_MASKS
+    EACH_ROW(PREFETCH_ROW)
+    EACH_ROW(BEGIN_ROW)
+    for (int64_t lane = 0; lane < MIXT_GEMM_LANES && lane < k; lane++) {
+        const float *a = from + lane * TILE_ROWS;
+        int64_t cells = mixt_lane_values(k, lane);
+        EACH_ROW(DECLARE_ROW)
+        ADD_CELLS(MIXT_GEMM_LANES)
+        EACH_ROW(TOTAL_ROW)
+    }
+    EACH_ROW(STORE_TOTAL)
+}
+
+#define LANE_FUNCTIONS(i)                                                                          \
+    static void lanes_half_##i(int64_t k, const float *a, const float *b, float *c,                \
+                               int64_t c_stride, int columns, bool accumulate)                     \
+    {                                                                                              \
+        lanes_body(i + 1, 1, k, a, b, c, c_stride, columns, accumulate);                           \
+    }                                                                                              \
+    static void lanes_full_##i(int64_t k, const float *a, const float *b, float *c,                \
+                               int64_t c_stride, int columns, bool accumulate)                     \
+    {                                                                                              \
+        lanes_body(i + 1, 2, k, a, b, c, c_stride, columns, accumulate);                           \
+    }
+EACH_ROW(LANE_FUNCTIONS)
+
+#define HALF_LANES_ENTRY(i) lanes_half_##i,
+#define FULL_LANES_ENTRY(i) lanes_full_##i,
+
+static void kernel_tile_lanes(int64_t k, const float *a, const float *b, float *c, int64_t c_stride,
+                              int rows, int columns, bool accumulate)
+{
+    static const tile_function half[TILE_ROWS] = {EACH_ROW(HALF_LANES_ENTRY)};
+    static const tile_function full[TILE_ROWS] = {EACH_ROW(FULL_LANES_ENTRY)};
+    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
+    tile_function function = columns > 16 ? full[rows - 1] : half[rows - 1];
+    function(k, a, b, c, c_stride, columns, accumulate);
+}
+#endif

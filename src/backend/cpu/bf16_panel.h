@@ -63,8 +63,10 @@ static void fill_gemm(mixt_kernels_f32 *table)
                                           .tile_columns = TILE_COLUMNS,
                                           .pack = kernel_pack,
                                           .tile = kernel_tile,
+                                          .tile_lanes = kernel_tile_lanes,
                                           .pack_typed = pack_typed};
     table->gemm_bf16 = table->gemm;
+    table->gemm_bf16.tile_lanes = NULL;
     table->gemm_bf16.pack = kernel_pack_bf16;
     table->gemm_bf16.pack_typed = pack_typed_bf16;
 }

@@ -1,12 +1,24 @@
 /* Packs panels of fp32 from typed rows. Behind float_rows.h. */
 
+/* Floats of a panel from where a tile's values begin to its value i: by lanes, or in rising k. */
+static inline void find_places(const mixt_row_range *from, const int values, int panel_width,
+                               int64_t places[TILE_VALUES_MAX])
+{
+    for (int i = 0; i < values; i++) {
+        places[i] = (from->by_lanes ? mixt_lane_place(from->k, i) : i) * panel_width;
+    }
+}
+
 /* ROW_LANES columns of a panel. */
 INLINE void pack_group(const mixt_type type, const row_group *group, const mixt_row_range *from,
                        float *panel, int panel_width)
 {
     const int per = word_values(type), tile = per * TILE_WORDS;
     const size_t stride = group->matrix->row_bytes;
-    int64_t at = 0;
+    const int64_t step = tile / (from->by_lanes ? MIXT_GEMM_LANES : 1) * panel_width;
+    int64_t at = 0, places[TILE_VALUES_MAX];
+    assert(!from->by_lanes || tile % MIXT_GEMM_LANES == 0);
+    find_places(from, tile, panel_width, places);
     for (; group->valid == ROW_LANES && at + tile <= from->k; at += tile) {
         vw words[TILE_WORDS];
         int64_t k = from->k_begin + at;
@@ -16,16 +28,18 @@ INLINE void pack_group(const mixt_type type, const row_group *group, const mixt_
         {
             vr values[WORD_VALUES_MAX];
             take_apart(type, words[i], factor, values);
-            EACH(j, per) r_store(panel + (at + i * per + j) * panel_width, values[j]);
+            EACH(j, per) r_store(panel + places[i * per + j], values[j]);
         }
+        panel += step;
     }
     for (; at < from->k; at += tile) {
         float values[TILE_VALUES_MAX * ROW_LANES];
         int count = from->k - at < tile ? (int)(from->k - at) : tile;
         edge_values(group, from->k_begin + at, count, values);
         for (int i = 0; i < count; i++) {
-            r_store(panel + (at + i) * panel_width, r_load(values + i * ROW_LANES));
+            r_store(panel + places[i], r_load(values + i * ROW_LANES));
         }
+        panel += step;
     }
 }
 

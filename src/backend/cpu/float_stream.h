@@ -1,7 +1,8 @@
 /* Products of few rows of activations with typed rows of weights: a tile is multiplied while it is
  * in registers, by every token, so that weights are read once and nothing is packed. Each element
- * is the chain of the product driver (ops/kernels.h). Behind float_rows.h. Where STREAM_PAIRS is
- * defined these are products in bfloat16, with weights of BF16; then there are
+ * is the chain of the product driver (ops/kernels.h): F32 and F8, as F16 and BF16 are summed by
+ * lanes (float_lanes.h). Behind float_rows.h. Where STREAM_PAIRS is defined these are products in
+ * bfloat16, with weights of BF16; then there are
  *
  *   r_add_pair(sum, word, x)   sum + the products of a word's two values with those of x, a dword
  *   round_pairs(k, x, to)      k values to bfloat16
@@ -239,7 +240,6 @@ INLINE void stream_all(const stream *s, const mixt_type type, const int groups, 
     {                                                                                              \
         stream_all(s, MIXT_TYPE_##type, 1, 8);                                                     \
     }
-STREAM_FUNCTIONS(BF16)
 
 /* The function for so many tokens of a type's. */
 #define STREAM_ENTRIES(type)                                                                       \
@@ -255,6 +255,8 @@ static int which_tokens(int64_t tokens)
 }
 
 #ifdef STREAM_PAIRS
+STREAM_FUNCTIONS(BF16)
+
 static void kernel_stream(const mixt_stream_task *task)
 {
     stream_function functions[4] = STREAM_ENTRIES(BF16);
@@ -273,17 +275,16 @@ static void kernel_stream(const mixt_stream_task *task)
 }
 #else
 STREAM_FUNCTIONS(F32)
-STREAM_FUNCTIONS(F16)
 STREAM_FUNCTIONS(F8_E4M3)
 
 static void kernel_stream(const mixt_stream_task *task)
 {
-    stream_function functions[4][4] = {STREAM_ENTRIES(F32), STREAM_ENTRIES(F16),
-                                       STREAM_ENTRIES(BF16), STREAM_ENTRIES(F8_E4M3)};
+    stream_function functions[2][4] = {STREAM_ENTRIES(F32), STREAM_ENTRIES(F8_E4M3)};
     stream s = {.task = task};
     for (int64_t t = 0; t < STREAM_TOKENS; t++) {
         s.x[t] = task->a + mixt_least(t, task->tokens - 1) * task->a_row;
     }
-    functions[type_index(task->matrix->type)][which_tokens(task->tokens)](&s);
+    assert(!mixt_in_lanes(task->matrix->type));
+    functions[task->matrix->type == MIXT_TYPE_F8_E4M3][which_tokens(task->tokens)](&s);
 }
 #endif

@@ -31,6 +31,15 @@
         __builtin_prefetch(c + i * c_stride + TILE_COLUMNS - 1, 1);                                \
     }
 
+/* Adds `cells` cells, those of A `step` apart. */
+#define ADD_CELLS(step)                                                                            \
+    for (int64_t cell = 0; cell < cells; cell++) {                                                 \
+        LOAD_CELL                                                                                  \
+        EACH_ROW(STEP_ROW)                                                                         \
+        a += (step)*TILE_ROWS;                                                                     \
+        b += TILE_COLUMNS;                                                                         \
+    }
+
 /* kernel_tile with a constant number of rows. */
 static inline __attribute__((always_inline)) void tile_body(const int rows, int64_t cells,
                                                             const float *a, const float *b,
@@ -39,27 +48,61 @@ static inline __attribute__((always_inline)) void tile_body(const int rows, int6
 {
     EACH_ROW(PREFETCH_ROW)
     EACH_ROW(DECLARE_ROW)
-    for (int64_t cell = 0; cell < cells; cell++) {
-        LOAD_CELL
-        EACH_ROW(STEP_ROW)
-        a += TILE_ROWS;
-        b += TILE_COLUMNS;
-    }
+    ADD_CELLS(1)
     EACH_ROW(STORE_ROW)
 }
 
-#define TILE_FUNCTION(i)                                                                           \
+/* kernel_tile_lanes. Lanes are added in memory that is the function's own: rows of C may share a
+ * set of the first cache. Totals begin with C, or with -0, which leaves whatever is added to it. */
+#define BEGIN_ROW(i)                                                                               \
+    if (rows > i) {                                                                                \
+        totals[i] = accumulate ? v_load(c + i * c_stride, columns) : v_set(-0.0F);                 \
+    }
+#define TOTAL_ROW(i)                                                                               \
+    if (rows > i) {                                                                                \
+        totals[i] = v_add(totals[i], SUM_OF_ROW(i));                                               \
+    }
+#define STORE_TOTAL(i)                                                                             \
+    if (rows > i) {                                                                                \
+        v_store(c + i * c_stride, totals[i], columns);                                             \
+    }
+
+static inline __attribute__((always_inline)) void lanes_body(const int rows, int64_t k,
+                                                             const float *from, const float *b,
+                                                             float *c, int64_t c_stride,
+                                                             int columns, bool accumulate)
+{
+    v16 totals[TILE_ROWS];
+    EACH_ROW(PREFETCH_ROW)
+    EACH_ROW(BEGIN_ROW)
+    for (int64_t lane = 0; lane < MIXT_GEMM_LANES && lane < k; lane++) {
+        const float *a = from + lane * TILE_ROWS;
+        int64_t cells = mixt_lane_values(k, lane);
+        EACH_ROW(DECLARE_ROW)
+        ADD_CELLS(MIXT_GEMM_LANES)
+        EACH_ROW(TOTAL_ROW)
+    }
+    EACH_ROW(STORE_TOTAL)
+}
+
+#define TILE_FUNCTIONS(i)                                                                          \
     static void tile_##i(int64_t cells, const float *a, const float *b, float *c,                  \
                          int64_t c_stride, int columns, bool accumulate)                           \
     {                                                                                              \
         tile_body(i + 1, cells, a, b, c, c_stride, columns, accumulate);                           \
+    }                                                                                              \
+    static void lanes_##i(int64_t k, const float *a, const float *b, float *c, int64_t c_stride,   \
+                          int columns, bool accumulate)                                            \
+    {                                                                                              \
+        lanes_body(i + 1, k, a, b, c, c_stride, columns, accumulate);                              \
     }
-EACH_ROW(TILE_FUNCTION)
+EACH_ROW(TILE_FUNCTIONS)
 
 typedef void (*tile_function)(int64_t cells, const float *a, const float *b, float *c,
                               int64_t c_stride, int columns, bool accumulate);
 
 #define TILE_ENTRY(i) tile_##i,
+#define LANES_ENTRY(i) lanes_##i,
 
 static void kernel_tile(int64_t cells, const float *a, const float *b, float *c, int64_t c_stride,
                         int rows, int columns, bool accumulate)
@@ -67,6 +110,14 @@ static void kernel_tile(int64_t cells, const float *a, const float *b, float *c,
     assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
     static const tile_function tiles[TILE_ROWS] = {EACH_ROW(TILE_ENTRY)};
     tiles[rows - 1](cells, a, b, c, c_stride, columns, accumulate);
+}
+
+static void kernel_tile_lanes(int64_t k, const float *a, const float *b, float *c, int64_t c_stride,
+                              int rows, int columns, bool accumulate)
+{
+    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
+    static const tile_function lanes[TILE_ROWS] = {EACH_ROW(LANES_ENTRY)};
+    lanes[rows - 1](k, a, b, c, c_stride, columns, accumulate);
 }
 
 /* Rows that copies take at once: all panels take their part of them while they are in the first

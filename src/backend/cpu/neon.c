@@ -8,5 +8,6 @@ void mixt_fill_neon(mixt_kernels_f32 *table)
     fill_rows(table);
     mixt_fill_neon_gemm(table);
     mixt_fill_neon_rows(table);
+    mixt_fill_neon_half(table);
     mixt_fill_neon_matrix(table);
 }

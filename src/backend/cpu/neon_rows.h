@@ -82,4 +82,45 @@ INLINE void values_f8(vw word, vr values[4])
     values[3] = value_f8(word);
 }
 
+/* Eight values of a row (float_lanes.h). */
+#define v8_keep(x) __asm__("" : "+w"((x).low), "+w"((x).high))
+
+typedef struct v8 {
+    float32x4_t low, high;
+} v8;
+
+INLINE v8 v8_zero(void)
+{
+    return (v8){vdupq_n_f32(0), vdupq_n_f32(0)};
+}
+
+INLINE v8 v8_load(const float *from)
+{
+    return (v8){vld1q_f32(from), vld1q_f32(from + 4)};
+}
+
+INLINE void v8_store(float *to, v8 x)
+{
+    vst1q_f32(to, x.low);
+    vst1q_f32(to + 4, x.high);
+}
+
+INLINE v8 v8_fma(v8 a, v8 b, v8 c)
+{
+    return (v8){vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)};
+}
+
+INLINE v8 v8_bf16(const char *from)
+{
+    uint16x8_t values = vreinterpretq_u16_u8(vld1q_u8((const uint8_t *)(const void *)from));
+    return (v8){vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(values), 16)),
+                vreinterpretq_f32_u32(vshll_n_u16(vget_high_u16(values), 16))};
+}
+
+INLINE v8 v8_f16(const char *from)
+{
+    float16x8_t values = vreinterpretq_f16_u8(vld1q_u8((const uint8_t *)(const void *)from));
+    return (v8){vcvt_f32_f16(vget_low_f16(values)), vcvt_f32_f16(vget_high_f16(values))};
+}
+
 #endif

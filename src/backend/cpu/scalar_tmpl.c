@@ -289,24 +289,50 @@ static void kernel_pack(int64_t k, int64_t width, const real *x, int64_t x_k, in
     }
 }
 
-static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, int64_t c_stride,
-                        int rows, int columns, bool accumulate)
+/* Sums of a tile; cells of A are `step` apart. */
+static void sum_tile(int64_t cells, int step, const real *a, const real *b, int rows,
+                     real sum[TILE_ROWS][TILE_COLUMNS])
 {
-    real sum[TILE_ROWS][TILE_COLUMNS] = {{0}};
-    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
+    memset(sum, 0, sizeof(real[TILE_ROWS][TILE_COLUMNS]));
     for (int64_t p = 0; p < cells; p++) {
         for (int i = 0; i < rows; i++) {
             for (int j = 0; j < TILE_COLUMNS; j++) {
                 sum[i][j] = MIXT_FMA(a[i], b[j], sum[i][j]);
             }
         }
-        a += TILE_ROWS;
+        a += step * TILE_ROWS;
         b += TILE_COLUMNS;
     }
+}
+
+static void kernel_tile(int64_t cells, const real *a, const real *b, real *c, int64_t c_stride,
+                        int rows, int columns, bool accumulate)
+{
+    real sum[TILE_ROWS][TILE_COLUMNS];
+    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
+    sum_tile(cells, 1, a, b, rows, sum);
     for (int i = 0; i < rows; i++) {
         real *row = c + i * c_stride;
         for (int j = 0; j < columns; j++) {
             row[j] = accumulate ? row[j] + sum[i][j] : sum[i][j];
+        }
+    }
+}
+
+static void kernel_tile_lanes(int64_t k, const real *a, const real *b, real *c, int64_t c_stride,
+                              int rows, int columns, bool accumulate)
+{
+    real sum[TILE_ROWS][TILE_COLUMNS];
+    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
+    for (int64_t lane = 0; lane < k && lane < MIXT_GEMM_LANES; lane++) {
+        int64_t cells = mixt_lane_values(k, lane);
+        sum_tile(cells, MIXT_GEMM_LANES, a + lane * TILE_ROWS, b, rows, sum);
+        b += cells * TILE_COLUMNS;
+        for (int i = 0; i < rows; i++) {
+            real *row = c + i * c_stride;
+            for (int j = 0; j < columns; j++) {
+                row[j] = accumulate || lane > 0 ? row[j] + sum[i][j] : sum[i][j];
+            }
         }
     }
 }
@@ -400,7 +426,8 @@ const MIXT_REAL(mixt_kernels) TABLE = {
     .gemm = {.tile_rows = TILE_ROWS,
              .tile_columns = TILE_COLUMNS,
              .pack = kernel_pack,
-             .tile = kernel_tile},
+             .tile = kernel_tile,
+             .tile_lanes = kernel_tile_lanes},
     .gemm_bf16 = {.tile_rows = TILE_ROWS,
                   .tile_columns = TILE_COLUMNS,
                   .pack = MIXT_REAL(PACK_BF16),

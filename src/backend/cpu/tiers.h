@@ -143,6 +143,10 @@ void mixt_fill_neon_gemm(mixt_kernels_f32 *table);
 void mixt_fill_avx2_rows(mixt_kernels_f32 *table);
 void mixt_fill_avx512_rows(mixt_kernels_f32 *table);
 void mixt_fill_neon_rows(mixt_kernels_f32 *table);
+/* And with those of F16 and BF16, by lanes. */
+void mixt_fill_avx2_half(mixt_kernels_f32 *table);
+void mixt_fill_avx512_half(mixt_kernels_f32 *table);
+void mixt_fill_neon_half(mixt_kernels_f32 *table);
 /* Their products with quantised weights. */
 void mixt_fill_avx2_matrix(mixt_kernels_f32 *table);
 void mixt_fill_avx512_matrix(mixt_kernels_f32 *table);
