@@ -729,7 +729,8 @@ static void test_dropped_block(void **state)
     must(mixt_model_drop_experts(s.model, drop, &error), &error);
     assert_non_null(block->weights);
     double loss = loss_of(&s, s.model);
-    near(loss_of(&s, block), loss, 1e-9, "block");
+    /* Rows of BF16 are summed by lanes, the same weights as fp32 are not. */
+    near(loss_of(&s, block), loss, 1e-7, "block");
     check_written(&s, loss);
     mixt_model_free(block);
     close_setup(&s);

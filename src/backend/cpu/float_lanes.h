@@ -22,6 +22,7 @@
 #define LANE_ROWS 8  /* of a group */
 #define LINE_STEPS 4 /* registers of values on a cache line */
 #define LANE_TOKENS MIXT_STREAM_TOKENS
+
 /* A group of rows, of which `valid` exist, over [begin, end) of k, a block of the driver's. */
 typedef struct lane_group {
     const mixt_stream_task *task;
