@@ -57,12 +57,13 @@ static inline bool mixt_rows_fit(const mixt_matrix *matrix)
     return matrix->scales.values == NULL || matrix->scales.block_columns % MIXT_FACTOR_COLUMNS == 0;
 }
 /* The kernel for few rows of activations, or NULL. */
-static inline void (*mixt_stream_of(const mixt_gemm_kernels_f32 *kernels,
-                                    mixt_type type))(const mixt_stream_task *task)
+static inline mixt_stream_kernel *mixt_stream_of(const mixt_gemm_kernels_f32 *kernels,
+                                                 mixt_type type)
 {
-    return kernels->tile_lanes != NULL && mixt_in_lanes(type) ? kernels->stream_half
-                                                              : kernels->stream;
+    bool by_lanes = kernels->tile_lanes != NULL && mixt_in_lanes(type);
+    return by_lanes ? kernels->stream_half : kernels->stream;
 }
+
 /* Runs the products of a list, and leaves out those of mixt_matrix_run. */
 void mixt_gemm_drive_f32(const mixt_compute *compute, const mixt_gemm_f32 *list, int64_t count);
 void mixt_gemm_drive_f64(const mixt_compute *compute, const mixt_gemm_f64 *list, int64_t count);

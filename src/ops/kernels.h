@@ -89,6 +89,7 @@ typedef struct mixt_stream_task {
     bool accumulate;
     void *scratch; /* of this thread: MIXT_STREAM_TOKENS rows of up to MIXT_STREAM_MOST floats */
 } mixt_stream_task;
+typedef void mixt_stream_kernel(const mixt_stream_task *task);
 #define MIXT_STREAM_TOKENS 8
 #define MIXT_STREAM_MOST 32768 /* k, where activations are copied: by lanes, in bfloat16 */
 /* Columns of a block of factors are a multiple of this where kernels read them (F8); other

@@ -41,8 +41,7 @@ typedef struct mixt_gemm_kernels {
     /* Products of few rows of activations with typed rows of plain floats, of BF16 and an even k
      * alone where `pairs` is set; fp32 table only, NULL: the driver does them too. The second are
      * those by lanes. */
-    void (*stream)(const mixt_stream_task *task);
-    void (*stream_half)(const mixt_stream_task *task);
+    mixt_stream_kernel *stream, *stream_half;
     /* A thread's modes that `tile` needs, and what stood before put back; both NULL: none. Between
      * the two it runs `pack` and `tile` alone. */
     uint64_t (*enter)(void);
