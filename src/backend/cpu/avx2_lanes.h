@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdbool.h>
 
+#include "backend/cpu/avx2_halves.h"
 #include "backend/cpu/tiers.h"
 #include "backend/cpu/x86_quads.h"
 
@@ -191,8 +192,7 @@ static inline v16 v_round_bf16(v16 x)
 
 static inline v16 v_load_f16(const uint16_t *from)
 {
-    return pair(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)from)),
-                _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)from + 1)));
+    return pair(load_f16(from), load_f16(from + 8));
 }
 
 static inline v16 v_set_f16(uint16_t bits)
@@ -242,12 +242,6 @@ static inline void v_store_f16(uint16_t *to, v16 x)
 {
     _mm_storeu_si128((__m128i *)(void *)to, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i *)(void *)to + 1, _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
-}
-
-static inline __m256 load_bf16(const uint16_t *from)
-{
-    __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)from));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
 }
 
 static inline v16 v_load_bf16(const uint16_t *from)

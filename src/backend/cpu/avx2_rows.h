@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include "backend/cpu/avx2_halves.h"
 #include "backend/cpu/unroll.h"
 
 #define ROW_LANES 8
@@ -106,23 +107,14 @@ INLINE void values_f8(vw word, vr values[4])
 }
 
 /* Eight values of a row (float_lanes.h). */
-typedef __m256 v8;
+typedef vr v8;
 
-#define v8_zero() _mm256_setzero_ps()
-#define v8_load(from) _mm256_loadu_ps(from)
-#define v8_store(to, x) _mm256_storeu_ps(to, x)
-#define v8_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define v8_zero() r_set(0)
+#define v8_load(from) r_load(from)
+#define v8_store(to, x) r_store(to, x)
+#define v8_fma(a, b, c) r_fma(a, b, c)
 #define v8_keep(x) __asm__("" : "+v"(x))
-
-INLINE v8 v8_bf16(const char *from)
-{
-    __m128i values = _mm_loadu_si128((const __m128i *)(const void *)from);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(values), 16));
-}
-
-INLINE v8 v8_f16(const char *from)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)from));
-}
+#define v8_f16(from) load_f16(from)
+#define v8_bf16(from) load_bf16(from)
 
 #endif

@@ -89,37 +89,42 @@ tile_body(const int rows, const int vectors, int64_t cells, const float *a, cons
     EACH_ROW(STORE_ROW)
 }
 
-#define TILE_FUNCTIONS(i)                                                                          \
-    static void tile_half_##i(int64_t cells, const float *a, const float *b, float *c,             \
-                              int64_t c_stride, int columns, bool accumulate)                      \
-    {                                                                                              \
-        tile_body(i + 1, 1, cells, a, b, c, c_stride, columns, accumulate);                        \
-    }                                                                                              \
-    static void tile_full_##i(int64_t cells, const float *a, const float *b, float *c,             \
-                              int64_t c_stride, int columns, bool accumulate)                      \
-    {                                                                                              \
-        tile_body(i + 1, 2, cells, a, b, c, c_stride, columns, accumulate);                        \
-    }
-EACH_ROW(TILE_FUNCTIONS)
-
 typedef void (*tile_function)(int64_t cells, const float *a, const float *b, float *c,
                               int64_t c_stride, int columns, bool accumulate);
 
-#define HALF_ENTRY(i) tile_half_##i,
-#define FULL_ENTRY(i) tile_full_##i,
+/* `name`_body for i + 1 rows of one and of two column registers. */
+#define TILE_FUNCTIONS(name, i)                                                                    \
+    static void name##_half_##i(int64_t cells, const float *a, const float *b, float *c,           \
+                                int64_t c_stride, int columns, bool accumulate)                    \
+    {                                                                                              \
+        name##_body(i + 1, 1, cells, a, b, c, c_stride, columns, accumulate);                      \
+    }                                                                                              \
+    static void name##_full_##i(int64_t cells, const float *a, const float *b, float *c,           \
+                                int64_t c_stride, int columns, bool accumulate)                    \
+    {                                                                                              \
+        name##_body(i + 1, 2, cells, a, b, c, c_stride, columns, accumulate);                      \
+    }
 
-static void kernel_tile(int64_t cells, const float *a, const float *b, float *c, int64_t c_stride,
-                        int rows, int columns, bool accumulate)
-{
-    static const tile_function half[TILE_ROWS] = {EACH_ROW(HALF_ENTRY)};
-    static const tile_function full[TILE_ROWS] = {EACH_ROW(FULL_ENTRY)};
-    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
-    tile_function function = columns > 16 ? full[rows - 1] : half[rows - 1];
-    function(cells, a, b, c, c_stride, columns, accumulate);
-}
+/* kernel_`name`, which chooses among them; EACH_ROW calls `half` and `full` for their tables. */
+#define TILE_KERNEL(name, half, full)                                                              \
+    static void kernel_##name(int64_t cells, const float *a, const float *b, float *c,             \
+                              int64_t c_stride, int rows, int columns, bool accumulate)            \
+    {                                                                                              \
+        static const tile_function halves[TILE_ROWS] = {EACH_ROW(half)};                           \
+        static const tile_function fulls[TILE_ROWS] = {EACH_ROW(full)};                            \
+        assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);         \
+        (columns > 16 ? fulls : halves)[rows - 1](cells, a, b, c, c_stride, columns, accumulate);  \
+    }
+
+#define TILE_OF(i) TILE_FUNCTIONS(tile, i)
+#define TILE_HALF(i) tile_half_##i,
+#define TILE_FULL(i) tile_full_##i,
+EACH_ROW(TILE_OF)
+TILE_KERNEL(tile, TILE_HALF, TILE_FULL)
 
 #ifdef TILE_LANES
-/* Totals begin with C, or with -0, which leaves whatever is added to it. */
+#include "backend/cpu/gemm_lanes.h"
+
 #define BEGIN_ROW(i)                                                                               \
     if (rows > i) {                                                                                \
         const float *old = c + i * c_stride;                                                       \
@@ -145,50 +150,22 @@ static void kernel_tile(int64_t cells, const float *a, const float *b, float *c,
         }                                                                                          \
     }
 
-/* Lanes are added in memory that is the function's own: rows of C may share a set of the first
- * cache. */
 static inline __attribute__((always_inline)) void
-lanes_body(const int rows, const int vectors, int64_t k, const float *from, const float *b,
-           float *c, int64_t c_stride, int columns, bool accumulate)
+tile_lanes_body(const int rows, const int vectors, int64_t k, const float *from, const float *b,
+                float *c, int64_t c_stride, int columns, bool accumulate)
 {
     const __m512 none = _mm512_set1_ps(-0.0F);
     __m512 totals[TILE_ROWS][2];
     DECLARE_MASKS
     EACH_ROW(PREFETCH_ROW)
     EACH_ROW(BEGIN_ROW)
-    for (int64_t lane = 0; lane < MIXT_GEMM_LANES && lane < k; lane++) {
-        const float *a = from + lane * TILE_ROWS;
-        int64_t cells = mixt_lane_values(k, lane);
-        EACH_ROW(DECLARE_ROW)
-        ADD_CELLS(MIXT_GEMM_LANES)
-        EACH_ROW(TOTAL_ROW)
-    }
+    ADD_LANES(k, from)
     EACH_ROW(STORE_TOTAL)
 }
 
-#define LANE_FUNCTIONS(i)                                                                          \
-    static void lanes_half_##i(int64_t k, const float *a, const float *b, float *c,                \
-                               int64_t c_stride, int columns, bool accumulate)                     \
-    {                                                                                              \
-        lanes_body(i + 1, 1, k, a, b, c, c_stride, columns, accumulate);                           \
-    }                                                                                              \
-    static void lanes_full_##i(int64_t k, const float *a, const float *b, float *c,                \
-                               int64_t c_stride, int columns, bool accumulate)                     \
-    {                                                                                              \
-        lanes_body(i + 1, 2, k, a, b, c, c_stride, columns, accumulate);                           \
-    }
-EACH_ROW(LANE_FUNCTIONS)
-
-#define HALF_LANES_ENTRY(i) lanes_half_##i,
-#define FULL_LANES_ENTRY(i) lanes_full_##i,
-
-static void kernel_tile_lanes(int64_t k, const float *a, const float *b, float *c, int64_t c_stride,
-                              int rows, int columns, bool accumulate)
-{
-    static const tile_function half[TILE_ROWS] = {EACH_ROW(HALF_LANES_ENTRY)};
-    static const tile_function full[TILE_ROWS] = {EACH_ROW(FULL_LANES_ENTRY)};
-    assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);
-    tile_function function = columns > 16 ? full[rows - 1] : half[rows - 1];
-    function(k, a, b, c, c_stride, columns, accumulate);
-}
+#define LANES_OF(i) TILE_FUNCTIONS(tile_lanes, i)
+#define LANES_HALF(i) tile_lanes_half_##i,
+#define LANES_FULL(i) tile_lanes_full_##i,
+EACH_ROW(LANES_OF)
+TILE_KERNEL(tile_lanes, LANES_HALF, LANES_FULL)
 #endif

@@ -60,7 +60,7 @@ INLINE void add_step(const lane_group *group, const mixt_type type, const int ro
 
 /* The sums of lanes of `rows` rows of the group from `first` on, to `to` [token][row][lane]. What
  * lies behind the group is fetched meanwhile, as many lines as are read and in the order of
- * addresses: reading is a quarter faster so than in the order in which they will be wanted. */
+ * addresses, which is faster than that in which they will be wanted (docs/performance.md). */
 INLINE void sum_lanes(const lane_group *group, const mixt_type type, const int first,
                       const int rows, const int tokens, float (*to)[LANE_ROWS][LANES])
 {

@@ -12,6 +12,8 @@
  */
 #include <assert.h>
 
+#include "backend/cpu/gemm_lanes.h"
+
 #define TILE_COLUMNS 16
 
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)
@@ -52,8 +54,7 @@ static inline __attribute__((always_inline)) void tile_body(const int rows, int6
     EACH_ROW(STORE_ROW)
 }
 
-/* kernel_tile_lanes. Lanes are added in memory that is the function's own: rows of C may share a
- * set of the first cache. Totals begin with C, or with -0, which leaves whatever is added to it. */
+/* kernel_tile_lanes. */
 #define BEGIN_ROW(i)                                                                               \
     if (rows > i) {                                                                                \
         totals[i] = accumulate ? v_load(c + i * c_stride, columns) : v_set(-0.0F);                 \
@@ -75,13 +76,7 @@ static inline __attribute__((always_inline)) void lanes_body(const int rows, int
     v16 totals[TILE_ROWS];
     EACH_ROW(PREFETCH_ROW)
     EACH_ROW(BEGIN_ROW)
-    for (int64_t lane = 0; lane < MIXT_GEMM_LANES && lane < k; lane++) {
-        const float *a = from + lane * TILE_ROWS;
-        int64_t cells = mixt_lane_values(k, lane);
-        EACH_ROW(DECLARE_ROW)
-        ADD_CELLS(MIXT_GEMM_LANES)
-        EACH_ROW(TOTAL_ROW)
-    }
+    ADD_LANES(k, from)
     EACH_ROW(STORE_TOTAL)
 }
 
