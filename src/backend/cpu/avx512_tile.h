@@ -113,7 +113,8 @@ typedef void (*tile_function)(int64_t cells, const float *a, const float *b, flo
         static const tile_function halves[TILE_ROWS] = {EACH_ROW(half)};                           \
         static const tile_function fulls[TILE_ROWS] = {EACH_ROW(full)};                            \
         assert(rows >= 1 && rows <= TILE_ROWS && columns >= 1 && columns <= TILE_COLUMNS);         \
-        (columns > 16 ? fulls : halves)[rows - 1](cells, a, b, c, c_stride, columns, accumulate);  \
+        tile_function function = columns > 16 ? fulls[rows - 1] : halves[rows - 1];                \
+        function(cells, a, b, c, c_stride, columns, accumulate);                                   \
     }
 
 #define TILE_OF(i) TILE_FUNCTIONS(tile, i)
