@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -199,6 +200,41 @@ static void test_short_loops(void **state)
     }
 }
 
+typedef struct slow_loop {
+    _Atomic int done;
+    int seen; /* of others, by the first item */
+} slow_loop;
+
+static void wait_for_others(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    slow_loop *loop = context;
+    if (item > 0) {
+        atomic_fetch_add(&loop->done, 1);
+        return;
+    }
+    for (int i = 0; i < 100000 && atomic_load(&loop->done) < ITEMS_MOST - 1; i++) {
+        usleep(100);
+    }
+    loop->seen = atomic_load(&loop->done);
+}
+
+/* Who has done its own items does those behind one that takes long, wherever they are. */
+static void test_slow_items(void **state)
+{
+    (void)state;
+    for (int threads = 2; threads < 5; threads++) {
+        mixt_pool *pool;
+        assert_int_equal(mixt_pool_create(threads, &pool, NULL), MIXT_OK);
+        for (int number = 0; number < 20; number++) {
+            slow_loop loop = {.seen = 0};
+            mixt_pool_run(pool, ITEMS_MOST, wait_for_others, &loop);
+            assert_int_equal(loop.seen, ITEMS_MOST - 1);
+        }
+        mixt_pool_free(pool);
+    }
+}
+
 static void test_entropy(void **state)
 {
     (void)state;
@@ -217,7 +253,8 @@ int main(void)
         cmocka_unit_test(test_exchange),    cmocka_unit_test(test_temporary_file),
         cmocka_unit_test(test_pages),       cmocka_unit_test(test_large_pages),
         cmocka_unit_test(test_memory),      cmocka_unit_test(test_processors),
-        cmocka_unit_test(test_short_loops), cmocka_unit_test(test_entropy),
+        cmocka_unit_test(test_short_loops), cmocka_unit_test(test_slow_items),
+        cmocka_unit_test(test_entropy),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -19,8 +19,15 @@
 #define STATE_WORKERS (STATE_OPEN - 1)
 #define STATE_NEXT (STATE_OPEN << 1)
 
+/* Items that a thread has before it, their first in the lower half and what is behind their last in
+ * the upper one. */
+typedef struct stretch {
+    _Alignas(64) _Atomic uint64_t items;
+} stretch;
+
 struct mixt_pool {
-    int threads; /* workers + the caller */
+    int threads;        /* workers + the caller */
+    stretch *stretches; /* [threads] */
     pthread_t *workers;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -28,9 +35,7 @@ struct mixt_pool {
     /* Of the last loop. A worker that comes when all items are taken finds it closed: nobody waits
      * for one that has no processor. What the loop does is read by those alone that entered it. */
     _Atomic uint64_t state;
-    _Atomic int64_t next;
     _Atomic int stop;
-    int64_t count;
     mixt_item_function function;
     void *context;
 };
@@ -47,15 +52,59 @@ static inline void pause_cpu(void)
 #endif
 }
 
+static uint64_t items_from(uint32_t begin, uint32_t end)
+{
+    return begin | (uint64_t)end << 32;
+}
+
+/* The first item of a stretch; -1 where there is none. */
+static int64_t next_item(stretch *s)
+{
+    uint64_t items = atomic_load_explicit(&s->items, memory_order_relaxed);
+    for (;;) {
+        uint32_t begin = (uint32_t)items, end = (uint32_t)(items >> 32);
+        if (begin == end) {
+            return -1;
+        }
+        if (atomic_compare_exchange_weak_explicit(&s->items, &items, items_from(begin + 1, end),
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+            return begin;
+        }
+    }
+}
+
+/* Takes the later half of what is left of a stretch; whether there was any. */
+static bool take_half(stretch *from, stretch *to)
+{
+    uint64_t items = atomic_load_explicit(&from->items, memory_order_relaxed);
+    for (;;) {
+        uint32_t begin = (uint32_t)items, end = (uint32_t)(items >> 32);
+        uint32_t middle = begin + (end - begin) / 2;
+        if (begin == end) {
+            return false;
+        }
+        if (atomic_compare_exchange_weak_explicit(&from->items, &items, items_from(begin, middle),
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+            atomic_store_explicit(&to->items, items_from(middle, end), memory_order_relaxed);
+            return true;
+        }
+    }
+}
+
 static void pool_items(mixt_pool *pool, int thread)
 {
-    for (;;) {
-        int64_t item = atomic_fetch_add_explicit(&pool->next, 1, memory_order_relaxed);
-        if (item >= pool->count) {
-            return;
+    stretch *own = &pool->stretches[thread];
+    int other;
+    do {
+        for (int64_t item; (item = next_item(own)) >= 0;) {
+            pool->function(pool->context, item, thread);
         }
-        pool->function(pool->context, item, thread);
-    }
+        for (other = 1; other < pool->threads; other++) {
+            if (take_half(&pool->stretches[(thread + other) % pool->threads], own)) {
+                break;
+            }
+        }
+    } while (other < pool->threads);
 }
 
 static uint64_t loop_number(uint64_t state)
@@ -152,6 +201,11 @@ mixt_status mixt_pool_create(int threads, mixt_pool **result, mixt_error *error)
     pthread_cond_init(&pool->done, NULL);
     pool->threads = 1;
     pool->workers = calloc((size_t)wanted, sizeof *pool->workers);
+    pool->stretches = aligned_alloc(64, (size_t)wanted * sizeof *pool->stretches);
+    if (pool->stretches == NULL) {
+        mixt_pool_free(pool);
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for the thread pool");
+    }
     for (int thread = 1; thread < wanted; thread++) {
         worker_start *start = malloc(sizeof *start);
         if (start != NULL && pool->workers != NULL) {
@@ -186,6 +240,7 @@ void mixt_pool_free(mixt_pool *pool)
     pthread_cond_destroy(&pool->done);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);
+    free(pool->stretches);
     free(pool->workers);
     free(pool);
 }
@@ -208,10 +263,14 @@ void mixt_pool_run(mixt_pool *pool, int64_t count, mixt_item_function function, 
     }
     uint64_t state = atomic_load_explicit(&pool->state, memory_order_relaxed);
     assert((state & (STATE_OPEN | STATE_WORKERS)) == 0); /* no loop in an item of another */
-    pool->count = count;
+    assert(count <= UINT32_MAX);
     pool->function = function;
     pool->context = context;
-    atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
+    for (int64_t i = 0; i < pool->threads; i++) {
+        uint64_t items = items_from((uint32_t)(count * i / pool->threads),
+                                    (uint32_t)(count * (i + 1) / pool->threads));
+        atomic_store_explicit(&pool->stretches[i].items, items, memory_order_relaxed);
+    }
     pthread_mutex_lock(&pool->lock);
     atomic_store_explicit(&pool->state, state + STATE_NEXT + STATE_OPEN, memory_order_release);
     pthread_cond_broadcast(&pool->wake);

@@ -1,7 +1,9 @@
-/* A pool of threads and one loop over it. Items are claimed one by one, so which thread runs an
- * item is not fixed: an item's result must not depend on it, and no two items may write the same
- * place. A loop ends with its last item, whether every thread came or not; waiting threads spin for
- * some microseconds, then sleep: so an oversubscribed machine is not burnt. */
+/* A pool of threads and one loop over it. Each thread has a stretch of neighbouring items, so that
+ * it reads on where it was; one that has none left takes the later half of what is left of
+ * another's. So which thread runs an item is not fixed: an item's result must not depend on it, and
+ * no two items may write the same place. A loop ends with its last item, whether every thread came
+ * or not; waiting threads spin for some microseconds, then sleep: so an oversubscribed machine is
+ * not burnt. */
 #ifndef MIXT_CORE_THREADS_H
 #define MIXT_CORE_THREADS_H
 
@@ -12,7 +14,7 @@
 #define MIXT_THREADS_MAX 256
 
 typedef struct mixt_pool mixt_pool;
-/* item in [0, count); thread in [0, mixt_pool_threads). */
+/* item in [0, count), count below 2^32; thread in [0, mixt_pool_threads). */
 typedef void (*mixt_item_function)(void *context, int64_t item, int thread);
 
 /* threads 0: one for each core that this process may use. */
