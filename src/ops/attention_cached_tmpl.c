@@ -58,8 +58,7 @@ static MIXT_REAL(mixt_cached)
     const mixt_attributes *attributes = run->call->attributes;
     const mixt_shape *shape = &run->call->in_shape[slot];
     bool reals = attributes->cache_type == MIXT_TYPE_F32;
-    int64_t last = (index / run->together + 1) * run->together;
-    bool more = index + 1 < mixt_least(last, run->part_count);
+    bool more = index + 1 < run->part_count; /* likely of this thread */
     return (MIXT_REAL(mixt_cached)){
         .type = attributes->cache_type,
         .rows = keys_of(run, &run->parts[index]),
