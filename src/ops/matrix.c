@@ -202,8 +202,10 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
 /* F32, F16, BF16, F8 and few rows of activations                                             */
 
 #define STREAMS_MAX 256
-/* Rows of an item come in multiples of this: kernels take as many side by side. */
+/* Rows of an item come in multiples of this: kernels take as many side by side. Where a thread
+ * would have fewer, in multiples of the second: a router's, of which a thread alone reads slowly. */
 #define STREAM_ROWS 64
+#define STREAM_ROWS_LEAST 16
 /* Bytes of weights of an item: at an item's end what was fetched ahead is another thread's. */
 #define STREAM_ITEM_LEAST ((size_t)128 << 10)
 #define STREAM_ITEM_MOST ((size_t)1 << 20)
@@ -265,7 +267,9 @@ static void run_streams(streams *work)
     for (int i = 0; i < work->count; i++) {
         const mixt_gemm_f32 *product = work->products[i];
         int64_t rows = (int64_t)(bytes / mixt_type_row_bytes(product->matrix->type, product->k));
-        work->item_rows[i] = (rows / STREAM_ROWS + 1) * STREAM_ROWS;
+        bool few = product->n < work->compute->threads * STREAM_ROWS;
+        int64_t grain = few ? STREAM_ROWS_LEAST : STREAM_ROWS;
+        work->item_rows[i] = (rows / grain + 1) * grain;
         work->first_item[i] = items;
         items += mixt_divide_up(product->n, work->item_rows[i]);
     }
