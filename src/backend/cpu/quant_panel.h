@@ -127,7 +127,7 @@ INLINE void fetch_stream(source *from, const size_t bytes)
 {
     UNROLL for (size_t at = 0; at < bytes; at += 64)
     {
-        __builtin_prefetch(from->ahead + at, 0, 3);
+        __builtin_prefetch(from->ahead + at, 0, 2);
     }
     from->ahead += bytes;
 }
