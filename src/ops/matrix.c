@@ -203,7 +203,8 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
 
 #define STREAMS_MAX 256
 /* Rows of an item come in multiples of this: kernels take as many side by side. Where a thread
- * would have fewer, in multiples of the second: a router's, of which a thread alone reads slowly. */
+ * would have fewer, in multiples of the second: a router's, of which a thread alone reads slowly.
+ */
 #define STREAM_ROWS 64
 #define STREAM_ROWS_LEAST 16
 /* Bytes of weights of an item: at an item's end what was fetched ahead is another thread's. */
