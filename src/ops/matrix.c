@@ -207,7 +207,8 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
  */
 #define STREAM_ROWS 64
 #define STREAM_ROWS_LEAST 16
-/* Bytes of weights of an item: at an item's end what was fetched ahead is another thread's. */
+/* Bytes of weights of an item: the last one of a loop is waited for, and what is fetched behind a
+ * thread's last one is lost. */
 #define STREAM_ITEM_LEAST ((size_t)128 << 10)
 #define STREAM_ITEM_MOST ((size_t)1 << 20)
 
