@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "core/error.h"
+#include "core/memory.h"
 #include "core/platform.h"
 
 #define SPIN_ROUNDS 4000 /* 20-80 us of pauses before a waiting thread sleeps; */
@@ -22,12 +23,13 @@
 /* Items that a thread has before it, their first in the lower half and what is behind their last in
  * the upper one. */
 typedef struct stretch {
-    _Alignas(64) _Atomic uint64_t items;
+    _Alignas(MIXT_ALIGNMENT) _Atomic uint64_t items;
 } stretch;
 
 struct mixt_pool {
     int threads;        /* workers + the caller */
-    stretch *stretches; /* [threads] */
+    int wanted;         /* as many, once all have begun */
+    stretch *stretches; /* [wanted] */
     pthread_t *workers;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -57,50 +59,35 @@ static uint64_t items_from(uint32_t begin, uint32_t end)
     return begin | (uint64_t)end << 32;
 }
 
-/* The first item of a stretch; -1 where there is none. */
-static int64_t next_item(stretch *s)
+/* Takes the first item of a stretch or, `half`, the later half of it; whether there was any. */
+static bool take_items(stretch *from, bool half, uint64_t *taken)
 {
-    uint64_t items = atomic_load_explicit(&s->items, memory_order_relaxed);
-    for (;;) {
+    uint64_t left, items = atomic_load_explicit(&from->items, memory_order_relaxed);
+    do {
         uint32_t begin = (uint32_t)items, end = (uint32_t)(items >> 32);
-        if (begin == end) {
-            return -1;
-        }
-        if (atomic_compare_exchange_weak_explicit(&s->items, &items, items_from(begin + 1, end),
-                                                  memory_order_relaxed, memory_order_relaxed)) {
-            return begin;
-        }
-    }
-}
-
-/* Takes the later half of what is left of a stretch; whether there was any. */
-static bool take_half(stretch *from, stretch *to)
-{
-    uint64_t items = atomic_load_explicit(&from->items, memory_order_relaxed);
-    for (;;) {
-        uint32_t begin = (uint32_t)items, end = (uint32_t)(items >> 32);
-        uint32_t middle = begin + (end - begin) / 2;
+        uint32_t cut = half ? begin + (end - begin) / 2 : begin + 1;
         if (begin == end) {
             return false;
         }
-        if (atomic_compare_exchange_weak_explicit(&from->items, &items, items_from(begin, middle),
-                                                  memory_order_relaxed, memory_order_relaxed)) {
-            atomic_store_explicit(&to->items, items_from(middle, end), memory_order_relaxed);
-            return true;
-        }
-    }
+        left = half ? items_from(begin, cut) : items_from(cut, end);
+        *taken = half ? items_from(cut, end) : items_from(begin, cut);
+    } while (!atomic_compare_exchange_weak_explicit(&from->items, &items, left,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
 }
 
 static void pool_items(mixt_pool *pool, int thread)
 {
     stretch *own = &pool->stretches[thread];
+    uint64_t taken;
     int other;
     do {
-        for (int64_t item; (item = next_item(own)) >= 0;) {
-            pool->function(pool->context, item, thread);
+        while (take_items(own, false, &taken)) {
+            pool->function(pool->context, (uint32_t)taken, thread);
         }
         for (other = 1; other < pool->threads; other++) {
-            if (take_half(&pool->stretches[(thread + other) % pool->threads], own)) {
+            if (take_items(&pool->stretches[(thread + other) % pool->threads], true, &taken)) {
+                atomic_store_explicit(&own->items, taken, memory_order_relaxed);
                 break;
             }
         }
@@ -201,7 +188,8 @@ mixt_status mixt_pool_create(int threads, mixt_pool **result, mixt_error *error)
     pthread_cond_init(&pool->done, NULL);
     pool->threads = 1;
     pool->workers = calloc((size_t)wanted, sizeof *pool->workers);
-    pool->stretches = aligned_alloc(64, (size_t)wanted * sizeof *pool->stretches);
+    pool->wanted = wanted;
+    pool->stretches = mixt_block_allocate((size_t)wanted * sizeof *pool->stretches);
     if (pool->stretches == NULL) {
         mixt_pool_free(pool);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "no memory for the thread pool");
@@ -240,7 +228,7 @@ void mixt_pool_free(mixt_pool *pool)
     pthread_cond_destroy(&pool->done);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->lock);
-    free(pool->stretches);
+    mixt_block_free(pool->stretches, (size_t)pool->wanted * sizeof *pool->stretches);
     free(pool->workers);
     free(pool);
 }
