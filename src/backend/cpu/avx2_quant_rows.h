@@ -32,6 +32,8 @@ HALVES2(line_add16, _mm256_add_epi16)
 HALVES2(line_add32, _mm256_add_epi32)
 HALVES2(line_shuffle8, _mm256_shuffle_epi8)
 HALVES2(line_mulhi16, _mm256_mulhi_epi16)
+HALVES2(line_zip_low8, _mm256_unpacklo_epi8)
+HALVES2(line_zip_high8, _mm256_unpackhi_epi8)
 HALVES2(line_zip_low16, _mm256_unpacklo_epi16)
 HALVES2(line_zip_high16, _mm256_unpackhi_epi16)
 HALVES2(line_zip_low32, _mm256_unpacklo_epi32)
@@ -376,29 +378,26 @@ INLINE line line_of_scales(__m128i bytes)
                 _mm256_shuffle_epi8(x, _mm256_add_epi8(first, _mm256_set1_epi16(8))));
 }
 
+/* The first byte of each dword. */
+INLINE __m128i line_first_bytes(line x)
+{
+    const __m256i bytes = _mm256_set1_epi32(255);
+    __m256i words =
+        _mm256_packus_epi32(_mm256_and_si256(x.half[0], bytes), _mm256_and_si256(x.half[1], bytes));
+    words = _mm256_permute4x64_epi64(words, 0xD8);
+    return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+
+INLINE void line_store(void *to, line x)
+{
+    _mm256_store_si256((__m256i *)to, x.half[0]);
+    _mm256_store_si256((__m256i *)to + 1, x.half[1]);
+}
+
 /* x, negated where bit 4 + j of signs is set; these are not 0 and lose other bits to the left. */
 INLINE line line_negate(line x, line signs, const int j)
 {
     return line_sign8(x, line_sll16(signs, 3 - j));
-}
-
-/* Eight words of a table, by as many indices. */
-INLINE __m128i look_up_eight(const uint16_t *table, const uint16_t *index)
-{
-    uint64_t first, second;
-    memcpy(&first, index, sizeof first);
-    memcpy(&second, index + 4, sizeof second);
-    __m128i x = _mm_cvtsi32_si128(table[first & 0xFFFF]);
-#define INSERT(i, from) x = _mm_insert_epi16(x, table[(from) >> 16 * ((i) % 4) & 0xFFFF], i)
-    INSERT(1, first);
-    INSERT(2, first);
-    INSERT(3, first);
-    INSERT(4, second);
-    INSERT(5, second);
-    INSERT(6, second);
-    INSERT(7, second);
-#undef INSERT
-    return x;
 }
 
 /* Words of a table of `count`. */

@@ -26,6 +26,8 @@ typedef __m512i line;
 #define line_min_u8(a, b) _mm512_min_epu8(a, b)
 #define line_mullo16(a, b) _mm512_mullo_epi16(a, b)
 #define line_mulhi16(a, b) _mm512_mulhi_epi16(a, b)
+#define line_zip_low8(a, b) _mm512_unpacklo_epi8(a, b)
+#define line_zip_high8(a, b) _mm512_unpackhi_epi8(a, b)
 #define line_zip_low16(a, b) _mm512_unpacklo_epi16(a, b)
 #define line_zip_high16(a, b) _mm512_unpackhi_epi16(a, b)
 #define line_zip_low32(a, b) _mm512_unpacklo_epi32(a, b)
@@ -383,6 +385,9 @@ INLINE void bytes_of_step(const uint8_t *const rows[QUANT_LANES], const firsts *
 #define line_qwords_of_dwords(from) _mm512_cvtepu32_epi64(_mm256_loadu_si256((const void *)(from)))
 /* Byte i as what dword i is scaled with. */
 #define line_of_scales(bytes) signed_scales(bytes)
+/* The first byte of each dword. */
+#define line_first_bytes(x) _mm512_cvtepi32_epi8(x)
+#define line_store(to, x) _mm512_store_si512(to, x)
 
 INLINE line line_broadcast64(const void *from)
 {
@@ -398,18 +403,26 @@ INLINE line line_negate(line x, line signs, const int j)
                                 x);
 }
 
-#define LOOK_UP_MOST 32 /* pairs of registers that a table may fill */
+#define LOOK_UP_MOST 16 /* pairs of registers that a table may fill; larger ones stay in memory */
 
 /* Words of a table of `count`: 64 at a time by permutation, of which the right ones are chosen. */
 INLINE line line_look_up(const uint16_t *table, const int count, line index)
 {
+    if (count > 64 * LOOK_UP_MOST) {
+        _Alignas(64) uint16_t at[32];
+        _mm512_store_si512(at, index);
+        line x = _mm512_castsi128_si512(look_up_eight(table, at));
+        x = _mm512_inserti32x4(x, look_up_eight(table, at + 8), 1);
+        x = _mm512_inserti32x4(x, look_up_eight(table, at + 16), 2);
+        return _mm512_inserti32x4(x, look_up_eight(table, at + 24), 3);
+    }
     line found[LOOK_UP_MOST];
     UNROLL for (int i = 0; i < count / 64; i++)
     {
         found[i] = _mm512_permutex2var_epi16(line_load(table + 64 * i), index,
                                              line_load(table + 64 * i + 32));
     }
-    UNROLL for (int level = 0; level < 5; level++)
+    UNROLL for (int level = 0; level < 4; level++)
     {
         __mmask32 other = _mm512_test_epi16_mask(index, line_words((short)(64 << level)));
         UNROLL for (int i = 0; i < count / 64 >> (level + 1); i++)

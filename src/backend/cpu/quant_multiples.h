@@ -3,6 +3,10 @@
  * for one token multiplied as they are, in words. Included behind quant_tile.h. */
 #include "quant/multiples_decode.h"
 
+#ifdef __x86_64__
+#include "backend/cpu/quant_codebooks.h"
+#endif
+
 #ifdef QUANT_BYTES
 typedef int8_t decoded_value;
 #else
@@ -121,18 +125,59 @@ INLINE void unpack_part(source *from, panel *to, int block, mixt_type type)
     transpose(rows[0], sizeof rows[0], cells, type, to->cells + cells * block);
 }
 
+#ifdef __x86_64__
+/* The same of a codebook type, whose rows are decoded by lines. */
+INLINE void unpack_codebook(source *from, panel *to, const mixt_type type)
+{
+    _Alignas(64) int8_t rows[QUANT_LANES][MIXT_STEP], scales[QUANT_LANES][16];
+    uint32_t halves[QUANT_LANES];
+    const mixt_grids *grids = mixt_grids_get();
+    const source lines = {(const uint8_t *)rows, sizeof rows[0], NULL};
+    fetch_ahead(from, (size_t)(QUANT_LANES * mixt_type_info(type)->bytes));
+    for (int lane = 0; lane < QUANT_LANES; lane++) {
+        const uint8_t *block = from->base + (size_t)lane * from->stride;
+        codebook_values values;
+        values_of_block(type, block, grids, &values);
+        put_values(type, &values, rows[lane]);
+        _mm_store_si128((__m128i *)(void *)scales[lane], line_first_bytes(values.scales));
+        halves[lane] = type == MIXT_TYPE_IQ1_M
+                           ? mixt_iq1_m_half((const mixt_iq1_m_block *)(const void *)block)
+                           : (uint32_t)(block[0] | block[1] << 8);
+    }
+    const float factor = type == MIXT_TYPE_IQ3_S     ? 1.0F
+                         : type == MIXT_TYPE_IQ3_XXS ? 0.25F
+                                                     : 0.125F;
+    to->d[0] = vf_multiply(vf_half(vi_loadu(halves)), vf_set(factor));
+    put_scales(scales[0], type, to);
+    EACH(i, 16)
+    {
+        vi *cells = to->cells + i % 4 * 16 + i / 4 * 4; /* put_values */
+        load_quads(&lines, (size_t)(16 * i), cells);
+        EACH(j, 4) cells[j] = coded_bytes(cells[j], type);
+    }
+}
+
+#define UNPACK_CODEBOOK(name, type)                                                                \
+    static void name(source *from, panel *to)                                                      \
+    {                                                                                              \
+        unpack_codebook(from, to, type);                                                           \
+    }
+#else
+#define UNPACK_CODEBOOK(name, type) UNPACK_MULTIPLES(name, type)
+#endif
+
 #define UNPACK_MULTIPLES(name, type)                                                               \
     static void name(source *from, panel *to)                                                      \
     {                                                                                              \
         unpack_multiples(from, to, type);                                                          \
     }
-UNPACK_MULTIPLES(unpack_iq1_s, MIXT_TYPE_IQ1_S)
-UNPACK_MULTIPLES(unpack_iq1_m, MIXT_TYPE_IQ1_M)
-UNPACK_MULTIPLES(unpack_iq2_xxs, MIXT_TYPE_IQ2_XXS)
-UNPACK_MULTIPLES(unpack_iq2_xs, MIXT_TYPE_IQ2_XS)
-UNPACK_MULTIPLES(unpack_iq2_s, MIXT_TYPE_IQ2_S)
-UNPACK_MULTIPLES(unpack_iq3_xxs, MIXT_TYPE_IQ3_XXS)
-UNPACK_MULTIPLES(unpack_iq3_s, MIXT_TYPE_IQ3_S)
+UNPACK_CODEBOOK(unpack_iq1_s, MIXT_TYPE_IQ1_S)
+UNPACK_CODEBOOK(unpack_iq1_m, MIXT_TYPE_IQ1_M)
+UNPACK_CODEBOOK(unpack_iq2_xxs, MIXT_TYPE_IQ2_XXS)
+UNPACK_CODEBOOK(unpack_iq2_xs, MIXT_TYPE_IQ2_XS)
+UNPACK_CODEBOOK(unpack_iq2_s, MIXT_TYPE_IQ2_S)
+UNPACK_CODEBOOK(unpack_iq3_xxs, MIXT_TYPE_IQ3_XXS)
+UNPACK_CODEBOOK(unpack_iq3_s, MIXT_TYPE_IQ3_S)
 UNPACK_MULTIPLES(unpack_tq1_0, MIXT_TYPE_TQ1_0)
 UNPACK_MULTIPLES(unpack_tq2_0, MIXT_TYPE_TQ2_0)
 

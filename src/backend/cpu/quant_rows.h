@@ -11,11 +11,6 @@
  *   signed_scales, scales_of_part, scales_times  scales of Q6_K
  *   halves_of_rows, bytes_of_rows, quads_of_rows  what lies at one place in every row
  */
-#if QUANT_LANES == 16
-#include "backend/cpu/avx512_quant_rows.h"
-#else
-#include "backend/cpu/avx2_quant_rows.h"
-#endif
 
 /* The rows in work. */
 typedef struct rows {
@@ -85,8 +80,6 @@ INLINE void sum_quarters(const line lines[QUANT_LANES], vi out[4])
 
 /* x & mask | y */
 #define LINE_AND_OR(x, mask, y) line_or(line_and(x, mask), y)
-#define LOW_HALVES(x) line_and(x, low)
-#define HIGH_HALVES(x) line_and(line_srl16(x, 4), low)
 
 /* ------------------------------------------------------------------------------------------ */
 /* Blocks of 256                                                                              */

@@ -4,6 +4,8 @@
 #define MIXT_BACKEND_CPU_X86_QUADS_H
 
 #include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
 
 #include "backend/cpu/unroll.h"
 
@@ -28,5 +30,24 @@ TRANSPOSE_QUADS(transpose_quads_avx2, __m256i, _mm256)
 TRANSPOSE_QUADS(transpose_quads_avx512, __m512i, _mm512)
 #endif
 #undef TRANSPOSE_QUADS
+
+/* Eight words of a table, by as many indices. */
+INLINE __m128i look_up_eight(const uint16_t *table, const uint16_t *index)
+{
+    uint64_t first, second;
+    memcpy(&first, index, sizeof first);
+    memcpy(&second, index + 4, sizeof second);
+    __m128i x = _mm_cvtsi32_si128(table[first & 0xFFFF]);
+#define INSERT(i, from) x = _mm_insert_epi16(x, table[(from) >> 16 * ((i) % 4) & 0xFFFF], i)
+    INSERT(1, first);
+    INSERT(2, first);
+    INSERT(3, first);
+    INSERT(4, second);
+    INSERT(5, second);
+    INSERT(6, second);
+    INSERT(7, second);
+#undef INSERT
+    return x;
+}
 
 #endif
