@@ -24,7 +24,7 @@ typedef struct source {
 #define vi_transpose_quads transpose_quads_avx512
 #define vi_zero() _mm512_setzero_si512()
 #define vi_set32(x) _mm512_set1_epi32(x)
-#define vi_set_quads(a, b, c, d) _mm512_broadcast_i32x4(_mm_setr_epi32(a, b, c, d))
+#define vi_set_quads(a, b, c, d) _mm512_setr4_epi32(a, b, c, d)
 #define vi_table(bytes)                                                                            \
     _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)(bytes)))
 #define vi_load(from) _mm512_load_si512(from)

@@ -399,8 +399,7 @@ INLINE line line_broadcast64(const void *from)
 /* x, negated where bit 4 + j of signs is set. */
 INLINE line line_negate(line x, line signs, const int j)
 {
-    return _mm512_mask_sub_epi8(x, _mm512_test_epi8_mask(signs, line_bytes(16 << j)), line_zero(),
-                                x);
+    return _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(line_sll16(signs, 3 - j)), line_zero(), x);
 }
 
 #define LOOK_UP_MOST 16 /* pairs of registers that a table may fill; larger ones stay in memory */
