@@ -321,7 +321,7 @@ static void add_to_queries(const block_pair *pair, const query_unit *unit, bool 
         (real *)pair->call->d_in[ATTENTION_Q] + unit->rows.begin * sizes->q_row + unit->head * n;
     for (int64_t i = 0; i < rows; i += height) {
         int64_t count = mixt_least(height, rows - i);
-        int64_t keys = all ? pair->count : mixt_attention_keys(unit->last + i, count);
+        int64_t keys = all ? pair->count : mixt_attention_seen(unit->last + i, count);
         for (int64_t column = 0; keys > 0 && column < n; column += width) {
             gemm->tile(keys, pair->room + i * pair->count, pair->keys.at + column * pair->count,
                        dq + i * sizes->q_row + column, sizes->q_row, (int)count,

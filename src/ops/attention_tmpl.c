@@ -95,7 +95,7 @@ typedef struct query_block {
 } query_block;
 
 /* A few rows are multiplied one by one: the same bits for less work. So are fewer heads of a row,
- * which have their keys in common. */
+ * which have their keys in common, than FEW_HEADS. */
 #define FEW_ROWS 8
 #define FEW_HEADS 3
 
@@ -156,71 +156,60 @@ static void softmax_block(query_block *block, mixt_range queries, int64_t count,
 _Static_assert(BLOCKS_BYTES <= MIXT_GEMM_THREAD_BYTES,
                "the blocks of attention are larger than a thread's buffers");
 
-/* Where a block of keys begins in k and in v, and how many they are. */
-typedef struct key_block {
-    const real *k, *v;
-    int64_t count;
-} key_block;
-
-/* `count` rows of the kv head's columns of k or v in a short type, from `row` on, widened. */
-static void widen_rows(const query_block *block, int slot, mixt_range rows, int64_t columns,
-                       real *to)
+/* Rows of the kv head's columns of k or v in a short type, widened. */
+static void widen_rows(const mixt_attention_source *from, int slot, mixt_range rows,
+                       int64_t columns, real *to)
 {
-    const mixt_call *call = block->call;
+    const mixt_call *call = from->call;
     mixt_type type = call->attributes->cache_type;
-    int64_t kv_head = block->head / (block->sizes.heads / block->sizes.kv_heads);
+    int64_t kv_head = from->head / (from->sizes->heads / from->sizes->kv_heads);
     int64_t stride = call->in_shape[slot].size[1];
-    const char *from = (const char *)call->in[slot] + rows.begin * stride +
-                       kv_head * (int64_t)mixt_type_row_bytes(type, columns);
+    const char *at = (const char *)call->in[slot] + rows.begin * stride +
+                     kv_head * (int64_t)mixt_type_row_bytes(type, columns);
     for (int64_t row = rows.begin; row < rows.end; row++) {
-        mixt_kernels_of(call)->widen(columns, to, from, type);
-        from += stride;
+        mixt_kernels_of(call)->widen(columns, to, at, type);
+        at += stride;
         to += columns;
     }
 }
 
-/* Room for the widened keys and values of a block at the end of a thread's buffers, behind what the
- * products of a block and of single rows use. */
-#define WIDENED_VALUES ((int64_t)MIXT_ATTENTION_HEAD_MAX * MIXT_ATTENTION_BLOCK)
-#define WIDENED_AT (MIXT_GEMM_THREAD_BYTES / sizeof(real) - 2 * (size_t)WIDENED_VALUES)
-_Static_assert(BLOCKS_BYTES <= WIDENED_AT * sizeof(real) &&
-                   MIXT_GEMM_A_BYTES + MIXT_GEMM_B_BYTES <= WIDENED_AT * sizeof(real),
+_Static_assert(BLOCKS_BYTES <= MIXT_WIDENED_AT * sizeof(real) &&
+                   MIXT_GEMM_A_BYTES + MIXT_GEMM_B_BYTES <= MIXT_WIDENED_AT * sizeof(real),
                "widened keys lie in the blocks of attention");
 
-static key_block widened(const query_block *block, int64_t row, int64_t count, int thread)
+static mixt_attention_keys widened(const mixt_attention_source *from, mixt_range rows, int thread)
 {
-    const mixt_call *call = block->call;
-    const mixt_attention_sizes *sizes = &block->sizes;
-    mixt_range rows = {row, row + count};
-    real *k = (real *)call->compute->gemm->a[thread] + WIDENED_AT;
-    real *v = call->in[ATTENTION_V] == call->in[ATTENTION_K] ? k : k + WIDENED_VALUES;
-    widen_rows(block, ATTENTION_K, rows, sizes->head_dim, k);
+    const mixt_call *call = from->call;
+    real *k = (real *)call->compute->gemm->a[thread] + MIXT_WIDENED_AT;
+    real *v = call->in[ATTENTION_V] == call->in[ATTENTION_K] ? k : k + MIXT_WIDENED_VALUES;
+    widen_rows(from, ATTENTION_K, rows, from->sizes->head_dim, k);
     if (v != k) {
-        widen_rows(block, ATTENTION_V, rows, sizes->v_head, v);
+        widen_rows(from, ATTENTION_V, rows, from->sizes->v_head, v);
     }
-    return (key_block){k, v, count};
+    return (mixt_attention_keys){k, v, rows.end - rows.begin};
 }
 
-/* Keys of a kv head, counted in the rows' sequence. They are of one page. */
-static key_block keys_at(const query_block *block, mixt_range at, int thread)
+mixt_attention_keys MIXT_REAL(mixt_attention_find_keys)(const mixt_attention_source *from,
+                                                        mixt_range at, int thread)
 {
-    int64_t key = at.begin, count = at.end - at.begin;
-    const mixt_call *call = block->call;
-    const mixt_attention_sizes *sizes = &block->sizes;
-    int64_t kv_head = block->head / (sizes->heads / sizes->kv_heads);
-    int64_t row = mixt_pages_row(&block->pages, block->rows.begin, key);
+    int64_t count = at.end - at.begin;
+    const mixt_call *call = from->call;
+    const mixt_attention_sizes *sizes = from->sizes;
+    int64_t kv_head = from->head / (sizes->heads / sizes->kv_heads);
+    int64_t row = mixt_pages_row(&from->pages, from->row, at.begin);
     assert(row + count <= mixt_rows(&call->in_shape[ATTENTION_K], call->tokens));
     if (call->attributes->cache_type != MIXT_TYPE_F32) {
-        return widened(block, row, count, thread);
+        return widened(from, (mixt_range){row, row + count}, thread);
     }
-    return (key_block){
+    return (mixt_attention_keys){
         (const real *)call->in[ATTENTION_K] + row * sizes->k_row + kv_head * sizes->head_dim,
         (const real *)call->in[ATTENTION_V] + row * sizes->v_row + kv_head * sizes->v_head, count};
 }
 
 /* The values are summed as the product's chain is: multiply-adds in rising key from zero, then to
  * what y was. */
-static void visit_rows(query_block *block, const key_block *keys, mixt_sight sight, int thread)
+static void visit_rows(query_block *block, const mixt_attention_keys *keys, mixt_sight sight,
+                       int thread)
 {
     const mixt_call *call = block->call;
     const mixt_kernels *kernels = mixt_kernels_of(call);
@@ -253,7 +242,7 @@ static void visit_rows(query_block *block, const key_block *keys, mixt_sight sig
     }
 }
 
-static void visit_block(query_block *block, const key_block *keys, mixt_sight sight)
+static void visit_block(query_block *block, const mixt_attention_keys *keys, mixt_sight sight)
 {
     const mixt_call *call = block->call;
     const mixt_attention_sizes *sizes = &block->sizes;
@@ -325,7 +314,8 @@ static void attend(query_block *block, int thread)
     const mixt_attention_sizes *sizes = &block->sizes;
     const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
     int64_t lowest = INT64_MAX, highest = -1;
-    bool few = block->count < (block->heads > 1 ? FEW_HEADS : FEW_ROWS);
+    mixt_attention_source source = {call, sizes, block->pages, block->rows.begin, block->head};
+    bool few = block->count < FEW_HEADS;
     for (int64_t i = 0; i < block->count; i++) {
         int64_t t = row_of(block, i);
         block->max[i] = (real)-INFINITY;
@@ -348,7 +338,8 @@ static void attend(query_block *block, int thread)
         if (sight == MIXT_SEES_NONE) {
             continue;
         }
-        key_block keys = keys_at(block, (mixt_range){key, key + count}, thread);
+        mixt_attention_keys keys =
+            MIXT_REAL(mixt_attention_find_keys)(&source, (mixt_range){key, key + count}, thread);
         if (few) {
             visit_rows(block, &keys, sight, thread);
         } else {
@@ -363,17 +354,6 @@ static void of_call(query_block *block, const mixt_call *call)
     block->call = call;
     block->sizes = mixt_attention_measure(call);
     block->pages = mixt_pages_of(call, ATTENTION_PAGES, ATTENTION_SEQUENCE);
-}
-
-/* Rows of one head. */
-static void attend_rows(query_block *block, mixt_range rows, int thread)
-{
-    block->heads = 1;
-    block->rows = rows;
-    block->count = rows.end - rows.begin;
-    if (block->count > 0) {
-        attend(block, thread);
-    }
 }
 
 /* The state of a block of rows between two tiles of keys. */
@@ -420,7 +400,7 @@ void MIXT_REAL(mixt_attention_visit_tile)(const mixt_attention_visit *visit, int
         if (sight == MIXT_SEES_NONE) {
             continue;
         }
-        key_block keys = {
+        mixt_attention_keys keys = {
             (const real *)call->in[ATTENTION_K] + at * sizes->k_row + kv_head * sizes->head_dim,
             (const real *)call->in[ATTENTION_V] + at * sizes->v_row + kv_head * sizes->v_head,
             count};
@@ -433,10 +413,10 @@ void MIXT_REAL(mixt_attention_visit_tile)(const mixt_attention_visit *visit, int
     }
 }
 
-/* A cache: blocks of rows of one sequence, an item for each head of them; and rows that are too few
- * for a block: where many heads share their keys, an item for some of these heads, else they are
- * left to attention_cached_tmpl.c. In both lists, which lie in the workspace, comes first what sees
- * most. */
+/* A cache: blocks of rows of one sequence (attention_blocks_tmpl.c), an item for each head of them;
+ * and rows that are too few for a block: where many heads share their keys, an item for some of
+ * these heads, else they are left to attention_cached_tmpl.c. In both lists, which lie in the
+ * workspace, comes first what sees most. */
 typedef struct row_block {
     int32_t begin, count;
 } row_block;
@@ -486,10 +466,11 @@ static bool is_elsewhere(const mixt_call *call, int64_t t)
 static void divide_rows(cached_rows *rows, const mixt_attention_sizes *sizes)
 {
     const mixt_call *call = rows->call;
+    int64_t units = MIXT_REAL(mixt_attention_units)(call, sizes, sizes->blocks);
     mixt_pages pages = mixt_pages_of(call, ATTENTION_PAGES, ATTENTION_SEQUENCE);
     int64_t group = sizes->heads / sizes->kv_heads, end;
     for (int64_t begin = 0; begin < call->tokens; begin = end) {
-        int64_t most = mixt_least(begin + MIXT_ATTENTION_BLOCK, call->tokens);
+        int64_t most = mixt_least(begin + units * MIXT_ATTENTION_BLOCK, call->tokens);
         end = begin + 1;
         if (is_elsewhere(call, begin)) {
             continue;
@@ -519,8 +500,9 @@ static void attention_forward_cached(void *context, int64_t item, int thread)
     int64_t of_blocks = rows->block_count * sizes->heads, group = sizes->heads / sizes->kv_heads;
     if (item < of_blocks) {
         row_block of = rows->blocks[item / sizes->heads];
-        block.head = item % sizes->heads;
-        attend_rows(&block, (mixt_range){of.begin, of.begin + of.count}, thread);
+        mixt_attention_item item_of = {
+            rows->call, {of.begin, of.begin + of.count}, item % sizes->heads, 0};
+        MIXT_REAL(mixt_attention_run_item)(&item_of, thread);
         return;
     }
     item -= of_blocks;

@@ -79,7 +79,7 @@ static inline mixt_sight mixt_attention_sight(const mixt_call *call, mixt_range 
 }
 
 /* Keys that the last of some queries sees, counted as `last` is. */
-static inline int64_t mixt_attention_keys(const real *last, int64_t queries)
+static inline int64_t mixt_attention_seen(const real *last, int64_t queries)
 {
     real most = -1;
     for (int64_t i = 0; i < queries; i++) {
@@ -248,8 +248,44 @@ static inline void mixt_multiply_long(const mixt_call *call, const mixt_panels *
     }
 }
 
-/* Training (attention_window_tmpl.c). */
+/* Keys and values of a kv head, in the rows' sequence. */
+typedef struct mixt_attention_source {
+    const mixt_call *call;
+    const mixt_attention_sizes *sizes;
+    mixt_pages pages;
+    int64_t row, head; /* one of the rows, one of the heads that share them */
+} mixt_attention_source;
+
+/* `count` rows of sizes.k_row and v_row values. */
+typedef struct mixt_attention_keys {
+    const real *k, *v;
+    int64_t count;
+} mixt_attention_keys;
+
+/* Those at positions of one page; a short type's are widened into the end of the thread's
+ * buffers, from MIXT_WIDENED_AT on. */
+mixt_attention_keys MIXT_REAL(mixt_attention_find_keys)(const mixt_attention_source *from,
+                                                        mixt_range at, int thread);
+
+#define MIXT_WIDENED_VALUES ((int64_t)MIXT_ATTENTION_HEAD_MAX * MIXT_ATTENTION_BLOCK)
+#define MIXT_WIDENED_AT ((int64_t)(MIXT_THREAD_BYTES / sizeof(real)) - 2 * MIXT_WIDENED_VALUES)
+
+/* Training windows, and rows of one sequence over its cache (attention_blocks_tmpl.c). */
 void MIXT_REAL(mixt_attention_window)(const mixt_call *call);
+
+/* Blocks of queries that have packed keys in common, where there are `blocks` of each head. */
+int64_t MIXT_REAL(mixt_attention_units)(const mixt_call *call, const mixt_attention_sizes *sizes,
+                                        int64_t blocks);
+
+/* Rows of a head, as many blocks as mixt_attention_units says. `origin`: key 0 of their sequence,
+ * as `first` and `last` count. */
+typedef struct mixt_attention_item {
+    const mixt_call *call;
+    mixt_range rows;
+    int64_t head, origin;
+} mixt_attention_item;
+
+void MIXT_REAL(mixt_attention_run_item)(const mixt_attention_item *of, int thread);
 
 /* Up to 64 rows of a head over some of their keys, which are all that in[ATTENTION_K] has; keys
  * begin at a multiple of 64. */
