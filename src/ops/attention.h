@@ -38,4 +38,10 @@ static inline int64_t mixt_attention_room(const mixt_attributes *attributes, int
                      capacity * (attributes->heads + 1) + 1 + 16;
 }
 
+/* Reals of the softmax and the sums of a block of 64 rows of a head between two tiles of keys. */
+static inline int64_t mixt_attention_carry(int64_t value_dim)
+{
+    return MIXT_ATTENTION_BLOCK * (value_dim + 2);
+}
+
 #endif

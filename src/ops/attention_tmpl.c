@@ -73,89 +73,6 @@ void MIXT_REAL(mixt_cache_round_forward)(const mixt_call *call)
                     cache_round_rows);
 }
 
-/* The state of a block of queries: rows of one head, or in generation heads of one row that share a
- * kv head. Scores are held transposed, [keys, queries], so
- * that the softmax runs across queries and the weights are the second product's B as they are. */
-typedef struct query_block {
-    const mixt_call *call;
-    mixt_attention_sizes sizes;
-    mixt_pages pages;
-    int64_t head, heads; /* the first, and how many; one where there are more rows than one */
-    mixt_range rows;
-    int64_t count;                     /* queries */
-    real max[MIXT_ATTENTION_BLOCK];    /* of the scores so far, by row */
-    real sum[MIXT_ATTENTION_BLOCK];    /* of exp(score - max) so far */
-    real change[MIXT_ATTENTION_BLOCK]; /* of the sums by the last block of keys */
-    real first[MIXT_ATTENTION_BLOCK], last[MIXT_ATTENTION_BLOCK];
-    real scores[MIXT_ATTENTION_BLOCK * MIXT_ATTENTION_BLOCK];
-    mixt_panels queries; /* q^T, B [head_dim, rows] */
-    mixt_panels keys;    /* k or v^T, A */
-    mixt_panels weights; /* B [keys, rows] */
-    real *output;        /* y^T [head_dim, MIXT_ATTENTION_BLOCK] */
-} query_block;
-
-/* A few rows are multiplied one by one: the same bits for less work. So are fewer heads of a row,
- * which have their keys in common, than FEW_HEADS. */
-#define FEW_ROWS 8
-#define FEW_HEADS 3
-
-static int64_t row_of(const query_block *block, int64_t query)
-{
-    return block->rows.begin + (block->heads > 1 ? 0 : query);
-}
-
-static int64_t head_of(const query_block *block, int64_t query)
-{
-    return block->head + (block->heads > 1 ? query : 0);
-}
-
-static real *output_of(const query_block *block, int64_t query)
-{
-    return (real *)block->call->out[ATTENTION_Y] + row_of(block, query) * block->sizes.y_row +
-           head_of(block, query) * block->sizes.value_dim;
-}
-
-static const real *query_of(const query_block *block, int64_t query)
-{
-    return (const real *)block->call->in[ATTENTION_Q] + row_of(block, query) * block->sizes.q_row +
-           head_of(block, query) * block->sizes.head_dim;
-}
-
-/* The online softmax of queries [begin, end) of the block over `count` keys, of capped scores where
- * there is a cap. */
-static void softmax_block(query_block *block, mixt_range queries, int64_t count, int64_t stride,
-                          mixt_sight sight)
-{
-    int64_t at = queries.begin;
-    const mixt_kernels *kernels = mixt_kernels_of(block->call);
-    for (int64_t key = 0; key < count && block->sizes.soft_cap > 0; key++) {
-        mixt_attention_cap(kernels, &block->sizes, queries.end - at, block->scores + key * stride);
-    }
-    MIXT_REAL(mixt_scores)
-    scores = {
-        .keys = count,
-        .queries = queries.end - at,
-        .stride = stride,
-        .scores = block->scores,
-        .scale = mixt_softmax_scale(&block->sizes),
-        .first = sight == MIXT_SEES_ALL ? NULL : block->first + at,
-        .last = block->last + at,
-        .max = block->max + at,
-        .sum = block->sum + at,
-        .change = block->change + at,
-    };
-    kernels->softmax(&scores);
-}
-
-/* Everything that a thread packs lies in its buffers, which are one block. */
-#define BLOCKS_BYTES                                                                               \
-    ((size_t)(2 * MIXT_ATTENTION_HEAD_MAX * (MIXT_ATTENTION_BLOCK + 32) +                          \
-              MIXT_ATTENTION_BLOCK * (MIXT_ATTENTION_BLOCK + 32) +                                 \
-              MIXT_ATTENTION_HEAD_MAX * MIXT_ATTENTION_BLOCK) *                                    \
-     sizeof(real))
-_Static_assert(BLOCKS_BYTES <= MIXT_GEMM_THREAD_BYTES,
-               "the blocks of attention are larger than a thread's buffers");
-
 /* Rows of the kv head's columns of k or v in a short type, widened. */
 static void widen_rows(const mixt_attention_source *from, int slot, mixt_range rows,
                        int64_t columns, real *to)
@@ -172,10 +89,6 @@ static void widen_rows(const mixt_attention_source *from, int slot, mixt_range r
         to += columns;
     }
 }
-
-_Static_assert(BLOCKS_BYTES <= MIXT_WIDENED_AT * sizeof(real) &&
-                   MIXT_GEMM_A_BYTES + MIXT_GEMM_B_BYTES <= MIXT_WIDENED_AT * sizeof(real),
-               "widened keys lie in the blocks of attention");
 
 static mixt_attention_keys widened(const mixt_attention_source *from, mixt_range rows, int thread)
 {
@@ -196,7 +109,7 @@ mixt_attention_keys MIXT_REAL(mixt_attention_find_keys)(const mixt_attention_sou
     const mixt_call *call = from->call;
     const mixt_attention_sizes *sizes = from->sizes;
     int64_t kv_head = from->head / (sizes->heads / sizes->kv_heads);
-    int64_t row = mixt_pages_row(&from->pages, from->row, at.begin);
+    int64_t row = mixt_pages_row(&from->pages, from->row, at.begin) - from->before;
     assert(row + count <= mixt_rows(&call->in_shape[ATTENTION_K], call->tokens));
     if (call->attributes->cache_type != MIXT_TYPE_F32) {
         return widened(from, (mixt_range){row, row + count}, thread);
@@ -206,212 +119,9 @@ mixt_attention_keys MIXT_REAL(mixt_attention_find_keys)(const mixt_attention_sou
         (const real *)call->in[ATTENTION_V] + row * sizes->v_row + kv_head * sizes->v_head, count};
 }
 
-/* The values are summed as the product's chain is: multiply-adds in rising key from zero, then to
- * what y was. */
-static void visit_rows(query_block *block, const mixt_attention_keys *keys, mixt_sight sight,
-                       int thread)
-{
-    const mixt_call *call = block->call;
-    const mixt_kernels *kernels = mixt_kernels_of(call);
-    real sum[MIXT_ATTENTION_HEAD_MAX];
-    const mixt_attention_sizes *sizes = &block->sizes;
-    int64_t count = keys->count;
-    for (int64_t at = 0; at < block->count; at++) {
-        real *y = output_of(block, at);
-        mixt_gemm product = {
-            .m = 1,
-            .n = count,
-            .k = sizes->head_dim,
-            .a = query_of(block, at),
-            .a_row = sizes->head_dim,
-            .a_column = 1,
-            .b = keys->k,
-            .b_row = 1,
-            .b_column = sizes->k_row,
-            .c = block->scores,
-            .c_row = count,
-        };
-        mixt_gemm_block(call->compute, thread, &product);
-        softmax_block(block, (mixt_range){at, at + 1}, count, 1, sight);
-        kernels->scale(sizes->value_dim, y, block->change[at], y);
-        memset(sum, 0, (size_t)sizes->value_dim * sizeof *sum);
-        for (int64_t key = 0; key < count; key++) {
-            kernels->axpy(sizes->value_dim, sum, block->scores[key], keys->v + key * sizes->v_row);
-        }
-        kernels->add(sizes->value_dim, y, y, sum);
-    }
-}
-
-static void visit_block(query_block *block, const mixt_attention_keys *keys, mixt_sight sight)
-{
-    const mixt_call *call = block->call;
-    const mixt_attention_sizes *sizes = &block->sizes;
-    int64_t rows = block->count, count = keys->count;
-    mixt_panels scored = {block->keys.at, sizes->head_dim, count};
-    mixt_panels values = {block->keys.at, count, sizes->value_dim};
-    mixt_multiply_long(call, &scored, keys->k, sizes->k_row, &block->queries, block->scores);
-    softmax_block(block, (mixt_range){0, rows}, count, MIXT_ATTENTION_BLOCK, sight);
-    for (int64_t i = 0; i < sizes->value_dim; i++) {
-        real *y = block->output + i * MIXT_ATTENTION_BLOCK;
-        mixt_kernels_of(call)->multiply(rows, y, y, block->change);
-    }
-    mixt_pack_a(call, &values, keys->v, sizes->v_row, 1);
-    block->weights.k = count;
-    mixt_pack_b(call, &block->weights, block->scores, MIXT_ATTENTION_BLOCK, 1);
-    mixt_multiply_panels(call, &values, &block->weights, block->output, MIXT_ATTENTION_BLOCK, true);
-}
-
-/* Lays out the thread's pack buffers and packs the queries. */
-static void begin_block(query_block *block, int thread)
-{
-    const mixt_attention_sizes *sizes = &block->sizes;
-    int64_t rows = block->count;
-    block->queries = (mixt_panels){block->call->compute->gemm->a[thread], sizes->head_dim, rows};
-    block->keys.at = block->queries.at + mixt_panel_values(sizes->head_dim, MIXT_ATTENTION_BLOCK);
-    block->weights = (mixt_panels){block->keys.at + mixt_block_values(sizes->head_dim), 0, rows};
-    block->output =
-        block->weights.at + mixt_panel_values(MIXT_ATTENTION_BLOCK, MIXT_ATTENTION_BLOCK);
-    memset(block->output, 0, (size_t)(sizes->value_dim * MIXT_ATTENTION_BLOCK) * sizeof(real));
-    mixt_pack_long_b(block->call, &block->queries, query_of(block, 0),
-                     block->heads > 1 ? sizes->head_dim : sizes->q_row);
-}
-
-/* Divides by the sums and writes y and the logarithms of the sums. */
-static void end_block(query_block *block, bool few)
-{
-    const mixt_call *call = block->call;
-    int64_t n = block->sizes.value_dim;
-    for (int64_t at = 0; at < block->count; at++) {
-        mixt_attention_end end = {.t = row_of(block, at),
-                                  .head = head_of(block, at),
-                                  .max = block->max[at],
-                                  .sum = block->sum[at]};
-        real inverse = mixt_attention_finish(call, &end), *y = output_of(block, at);
-        for (int64_t i = 0; i < n && !few; i++) {
-            y[i] = block->output[i * MIXT_ATTENTION_BLOCK + at] * inverse;
-        }
-        if (few) {
-            mixt_kernels_of(call)->scale(n, y, inverse, y);
-        }
-    }
-}
-
-static mixt_sight sight_of(query_block *block, int64_t key, int64_t count)
-{
-    mixt_sight sight =
-        mixt_attention_sight(block->call, block->rows, key, count, block->first, block->last);
-    for (int64_t i = 1; i < block->heads; i++) {
-        block->first[i] = block->first[0];
-        block->last[i] = block->last[0];
-    }
-    return sight;
-}
-
-/* All blocks of keys that a block of queries sees. */
-static void attend(query_block *block, int thread)
-{
-    const mixt_call *call = block->call;
-    const mixt_attention_sizes *sizes = &block->sizes;
-    const int32_t *first = call->in[ATTENTION_FIRST], *last = call->in[ATTENTION_LAST];
-    int64_t lowest = INT64_MAX, highest = -1;
-    mixt_attention_source source = {call, sizes, block->pages, block->rows.begin, block->head};
-    bool few = block->count < FEW_HEADS;
-    for (int64_t i = 0; i < block->count; i++) {
-        int64_t t = row_of(block, i);
-        block->max[i] = (real)-INFINITY;
-        block->sum[i] = 0;
-        memset(output_of(block, i), 0, (size_t)sizes->value_dim * sizeof(real));
-        if (first[t] <= last[t]) {
-            assert(first[t] >= 0 && last[t] < sizes->keys);
-            lowest = mixt_least(lowest, first[t]);
-            highest = mixt_most(highest, last[t]);
-        }
-    }
-    if (!few) {
-        begin_block(block, thread);
-    }
-    for (int64_t key = lowest - lowest % MIXT_ATTENTION_BLOCK; key <= highest;
-         key += MIXT_ATTENTION_BLOCK) {
-        int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, sizes->keys - key);
-        count = mixt_least(count, highest + 1 - key);
-        mixt_sight sight = sight_of(block, key, count);
-        if (sight == MIXT_SEES_NONE) {
-            continue;
-        }
-        mixt_attention_keys keys =
-            MIXT_REAL(mixt_attention_find_keys)(&source, (mixt_range){key, key + count}, thread);
-        if (few) {
-            visit_rows(block, &keys, sight, thread);
-        } else {
-            visit_block(block, &keys, sight);
-        }
-    }
-    end_block(block, few);
-}
-
-static void of_call(query_block *block, const mixt_call *call)
-{
-    block->call = call;
-    block->sizes = mixt_attention_measure(call);
-    block->pages = mixt_pages_of(call, ATTENTION_PAGES, ATTENTION_SEQUENCE);
-}
-
-/* The state of a block of rows between two tiles of keys. */
-static void carry_state(query_block *block, real *carry, bool back)
-{
-    size_t row = MIXT_ATTENTION_BLOCK * sizeof(real);
-    size_t sums = (size_t)block->sizes.value_dim * row;
-    real *sum = carry + MIXT_ATTENTION_BLOCK, *output = sum + MIXT_ATTENTION_BLOCK;
-    if (back) {
-        memcpy(block->max, carry, row);
-        memcpy(block->sum, sum, row);
-        memcpy(block->output, output, sums);
-        return;
-    }
-    memcpy(carry, block->max, row);
-    memcpy(sum, block->sum, row);
-    memcpy(output, block->output, sums);
-}
-
-void MIXT_REAL(mixt_attention_visit_tile)(const mixt_attention_visit *visit, int thread)
-{
-    query_block block;
-    const mixt_call *call = visit->call;
-    of_call(&block, call);
-    const mixt_attention_sizes *sizes = &block.sizes;
-    block.head = visit->head;
-    block.heads = 1;
-    block.rows = visit->rows;
-    block.count = visit->rows.end - visit->rows.begin;
-    begin_block(&block, thread);
-    for (int64_t i = 0; i < MIXT_ATTENTION_BLOCK; i++) {
-        block.max[i] = (real)-INFINITY;
-        block.sum[i] = 0;
-    }
-    if (!visit->begins) {
-        carry_state(&block, visit->carry, true);
-    }
-    int64_t kv_head = block.head / (sizes->heads / sizes->kv_heads);
-    int64_t seen = ((const int32_t *)call->in[ATTENTION_LAST])[block.rows.end - 1] + (int64_t)1;
-    int64_t end = mixt_least(visit->keys.end, seen);
-    for (int64_t key = visit->keys.begin; key < end; key += MIXT_ATTENTION_BLOCK) {
-        int64_t count = mixt_least(MIXT_ATTENTION_BLOCK, end - key), at = key - visit->keys.begin;
-        mixt_sight sight = sight_of(&block, key, count);
-        if (sight == MIXT_SEES_NONE) {
-            continue;
-        }
-        mixt_attention_keys keys = {
-            (const real *)call->in[ATTENTION_K] + at * sizes->k_row + kv_head * sizes->head_dim,
-            (const real *)call->in[ATTENTION_V] + at * sizes->v_row + kv_head * sizes->v_head,
-            count};
-        visit_block(&block, &keys, sight);
-    }
-    if (visit->ends) {
-        end_block(&block, false);
-    } else {
-        carry_state(&block, visit->carry, false);
-    }
-}
+/* Fewer rows are none of a block, but single ones; so many heads, if there are as many, are one
+ * item. */
+#define FEW_ROWS 8
 
 /* A cache: blocks of rows of one sequence (attention_blocks_tmpl.c), an item for each head of them;
  * and rows that are too few for a block: where many heads share their keys, an item for some of
@@ -491,27 +201,25 @@ static void divide_rows(cached_rows *rows, const mixt_attention_sizes *sizes)
     rows->parts = mixt_divide_up(group, rows->heads);
 }
 
-static void attention_forward_cached(void *context, int64_t item, int thread)
+static void attention_forward_cached(void *context, int64_t at, int thread)
 {
     const cached_rows *rows = context;
-    query_block block;
-    of_call(&block, rows->call);
-    const mixt_attention_sizes *sizes = &block.sizes;
-    int64_t of_blocks = rows->block_count * sizes->heads, group = sizes->heads / sizes->kv_heads;
-    if (item < of_blocks) {
-        row_block of = rows->blocks[item / sizes->heads];
-        mixt_attention_item item_of = {
-            rows->call, {of.begin, of.begin + of.count}, item % sizes->heads, 0};
-        MIXT_REAL(mixt_attention_run_item)(&item_of, thread);
-        return;
+    mixt_attention_sizes sizes = mixt_attention_measure(rows->call);
+    int64_t of_blocks = rows->block_count * sizes.heads, group = sizes.heads / sizes.kv_heads;
+    mixt_attention_item item = {.call = rows->call, .heads = 1};
+    row_block of;
+    if (at < of_blocks) {
+        of = rows->blocks[at / sizes.heads];
+        item.head = at % sizes.heads;
+    } else {
+        at -= of_blocks;
+        int64_t part = at % rows->parts, kv_head = at / rows->parts % sizes.kv_heads;
+        of = rows->single[at / rows->parts / sizes.kv_heads];
+        item.head = kv_head * group + part * rows->heads;
+        item.heads = mixt_least(rows->heads, group - part * rows->heads);
     }
-    item -= of_blocks;
-    int64_t part = item % rows->parts, kv_head = item / rows->parts % sizes->kv_heads;
-    int64_t t = rows->single[item / rows->parts / sizes->kv_heads].begin;
-    block.head = kv_head * group + part * rows->heads;
-    block.heads = block.count = mixt_least(rows->heads, group - part * rows->heads);
-    block.rows = (mixt_range){t, t + 1};
-    attend(&block, thread);
+    item.rows = (mixt_range){of.begin, of.begin + of.count};
+    MIXT_REAL(mixt_attention_run_item)(&item, thread);
 }
 
 void MIXT_REAL(mixt_attention_forward)(const mixt_call *call)

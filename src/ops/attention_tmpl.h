@@ -222,38 +222,13 @@ static inline void mixt_put_transposed(const mixt_call *call, const mixt_transpo
     }
 }
 
-/* Panels of B for a k of any length: one block of the chain behind the other. x(p, i) =
- * x[p + i * x_width]. */
-static inline void mixt_pack_long_b(const mixt_call *call, const mixt_panels *to, const real *x,
-                                    int64_t x_width)
-{
-    for (int64_t begin = 0; begin < to->k; begin += MIXT_GEMM_K_BLOCK) {
-        mixt_panels part = {to->at + mixt_panel_values(begin, MIXT_ATTENTION_BLOCK),
-                            mixt_least(to->k - begin, MIXT_GEMM_K_BLOCK), to->width};
-        mixt_pack_b(call, &part, x + begin, 1, x_width);
-    }
-}
-
-/* c [a->width, MIXT_ATTENTION_BLOCK] = the product of x(p, i), which is packed into `a` on the way,
- * and of panels as mixt_pack_long_b lays them out. */
-static inline void mixt_multiply_long(const mixt_call *call, const mixt_panels *a, const real *x,
-                                      int64_t x_width, const mixt_panels *b, real *c)
-{
-    for (int64_t begin = 0; begin < a->k; begin += MIXT_GEMM_K_BLOCK) {
-        int64_t k = mixt_least(a->k - begin, MIXT_GEMM_K_BLOCK);
-        mixt_panels left = {a->at, k, a->width};
-        mixt_panels right = {b->at + mixt_panel_values(begin, MIXT_ATTENTION_BLOCK), k, b->width};
-        mixt_pack_a(call, &left, x + begin, 1, x_width);
-        mixt_multiply_panels(call, &left, &right, c, MIXT_ATTENTION_BLOCK, begin > 0);
-    }
-}
-
 /* Keys and values of a kv head, in the rows' sequence. */
 typedef struct mixt_attention_source {
     const mixt_call *call;
     const mixt_attention_sizes *sizes;
     mixt_pages pages;
     int64_t row, head; /* one of the rows, one of the heads that share them */
+    int64_t before;    /* keys that are not there: in[ATTENTION_K] begins with this one */
 } mixt_attention_source;
 
 /* `count` rows of sizes.k_row and v_row values. */
@@ -277,27 +252,19 @@ void MIXT_REAL(mixt_attention_window)(const mixt_call *call);
 int64_t MIXT_REAL(mixt_attention_units)(const mixt_call *call, const mixt_attention_sizes *sizes,
                                         int64_t blocks);
 
-/* Rows of a head, as many blocks as mixt_attention_units says. `origin`: key 0 of their sequence,
- * as `first` and `last` count. */
+/* Rows of a head, as many blocks as mixt_attention_units says; or up to 64 heads of one row that
+ * share a kv head. With a carry the keys are a tile of all, which is what in[ATTENTION_K] has, and
+ * begins at a multiple of 64. */
 typedef struct mixt_attention_item {
     const mixt_call *call;
     mixt_range rows;
-    int64_t head, origin;
+    int64_t head, heads; /* the first, and how many; one where there are more rows than one */
+    int64_t origin;      /* key 0 of the sequence, as `first` and `last` count */
+    real *carry;         /* of each block mixt_attention_carry(value_dim), or NULL */
+    mixt_range keys;     /* of the tile */
+    bool begins, ends;   /* it is the first, the last that the rows see */
 } mixt_attention_item;
 
 void MIXT_REAL(mixt_attention_run_item)(const mixt_attention_item *of, int thread);
-
-/* Up to 64 rows of a head over some of their keys, which are all that in[ATTENTION_K] has; keys
- * begin at a multiple of 64. */
-typedef struct mixt_attention_visit {
-    const mixt_call *call;
-    mixt_range rows;
-    int64_t head;
-    mixt_range keys;   /* counted as `last` is */
-    bool begins, ends; /* they are the first, the last that the rows see */
-    real *carry;       /* mixt_attention_carry(value_dim): from one visit to the next */
-} mixt_attention_visit;
-
-void MIXT_REAL(mixt_attention_visit_tile)(const mixt_attention_visit *visit, int thread);
 
 #endif

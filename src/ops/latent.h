@@ -30,10 +30,4 @@ bool mixt_latent_expands(const mixt_latent_sizes *sizes, int64_t before, int64_t
 /* What fits the workspace of a plan for `capacity` rows. */
 mixt_latent_tile mixt_latent_tile_of(const mixt_latent_sizes *sizes, int64_t capacity);
 
-/* Reals of the softmax and the sums of up to 64 rows of a head between two tiles. */
-static inline int64_t mixt_attention_carry(int64_t value_dim)
-{
-    return MIXT_ATTENTION_BLOCK * (value_dim + 2);
-}
-
 #endif

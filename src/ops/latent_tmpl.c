@@ -22,12 +22,12 @@ typedef struct latent_run {
     mixt_range rows;       /* of the batch, of one sequence */
     mixt_range keys;       /* of the tile */
     int64_t head, heads;   /* of the group */
-    int64_t blocks;        /* of 64 rows */
+    int64_t blocks, units; /* of 64 rows; of an item */
     bool begins, ends;     /* the tile is the first, the last */
     real *k_up, *v_up;     /* [heads, size, nope], [heads, value_dim, size] */
     real *latents;         /* [keys, size + position] */
     real *k, *v;           /* [keys, heads, head_dim], [keys, heads, value_dim] */
-    real *carry;           /* [blocks, heads, mixt_attention_carry] */
+    real *carry;           /* [heads, blocks, mixt_attention_carry] */
     mixt_gemm *list;       /* [2 heads] */
     mixt_call part;        /* attention of the group over the tile */
     mixt_attributes group; /* its attributes */
@@ -135,19 +135,21 @@ static void expand_keys(const latent_run *run)
 static void attend_tile(void *context, int64_t item, int thread)
 {
     const latent_run *run = context;
-    int64_t block = run->blocks - 1 - item / run->heads, head = item % run->heads;
+    int64_t parts = mixt_divide_up(run->blocks, run->units), head = item % run->heads;
+    int64_t block = (parts - 1 - item / run->heads) * run->units;
     int64_t begin = run->rows.begin + block * MIXT_ATTENTION_BLOCK;
-    mixt_attention_visit visit = {
+    mixt_attention_item part = {
         .call = &run->part,
-        .rows = {begin, mixt_least(begin + MIXT_ATTENTION_BLOCK, run->rows.end)},
+        .rows = {begin, mixt_least(begin + run->units * MIXT_ATTENTION_BLOCK, run->rows.end)},
         .head = head,
+        .heads = 1,
+        .carry =
+            run->carry + (head * run->blocks + block) * mixt_attention_carry(run->sizes.value_dim),
         .keys = run->keys,
         .begins = run->begins,
         .ends = run->ends,
-        .carry =
-            run->carry + (block * run->heads + head) * mixt_attention_carry(run->sizes.value_dim),
     };
-    MIXT_REAL(mixt_attention_visit_tile)(&visit, thread);
+    MIXT_REAL(mixt_attention_run_item)(&part, thread);
 }
 
 /* The call that attention of the group is: its keys and values are the tile. */
@@ -183,13 +185,16 @@ static void run_rows(latent_run *run, int64_t begin, int64_t end)
     run->blocks = mixt_divide_up(end - begin, MIXT_ATTENTION_BLOCK);
     for (int64_t head = 0; head < run->sizes.heads; head += run->heads) {
         begin_group(run, head);
+        mixt_attention_sizes sizes = mixt_attention_measure(&run->part);
+        run->units = MIXT_REAL(mixt_attention_units)(&run->part, &sizes, run->blocks);
+        int64_t items = mixt_divide_up(run->blocks, run->units) * run->heads;
         for (int64_t key = lowest; key <= highest; key = run->keys.end) {
             run->keys = (mixt_range){key, mixt_least(key + run->tile.keys, highest + 1)};
             run->begins = key == lowest;
             run->ends = run->keys.end > highest;
             mixt_pool_run(pool, mixt_divide_up(run->keys.end - key, MIXT_ROWS), load_latents, run);
             expand_keys(run);
-            mixt_pool_run(pool, run->blocks * run->heads, attend_tile, run);
+            mixt_pool_run(pool, items, attend_tile, run);
         }
     }
 }
