@@ -317,6 +317,13 @@ ALWAYS void score_step(const mixt_type type, score_tile *t, int64_t k)
 /* Types that are transposed as dwords of two or four values. */
 #define SCORE_STEP(type) (V_DWORDS(type) ? 2 * LANES : LANES)
 
+/* A quarter of the lines that a step reads, which are fetched beside a quarter of its chain: all at
+ * once they would have to wait. Rows of Q8_0 are fetched by the step. */
+ALWAYS void fetch_quarter(const mixt_type type, fetch *ahead)
+{
+    UNROLL for (int i = 0; i < LANES / 4 && type != MIXT_TYPE_Q8_0; i++) fetch_line(ahead);
+}
+
 /* Values 8 i to 8 i + 7 of the step. Bytes come 2^24 times as large as they are, of which `d`
  * knows: nothing is rounded on the way to d q, which has 19 bits. */
 ALWAYS void unpack(const mixt_type type, const v16 *dwords, const int i, v16 d, v16 values[8])
@@ -341,7 +348,6 @@ ALWAYS void load_dwords(const mixt_type type, const key_rows *rows, int64_t k, v
     }
     UNROLL for (int i = 0; i < LANES; i++)
     {
-        fetch_line(rows->ahead);
         dwords[i] = v_load((const float *)(const void *)(rows->at[i] + 2 * k), LANES);
     }
     v_transpose(dwords);
@@ -355,6 +361,7 @@ ALWAYS void score_dwords(const mixt_cached_f32 *c, const mixt_type type, const k
     load_dwords(type, rows, k, dwords, &d);
     UNROLL for (int i = 0; i < 4; i++)
     {
+        fetch_quarter(type, rows->ahead);
         unpack(type, dwords, i, d, values);
         if (c->group == 1) {
             only = chain(x + k + 8 * i, values, 8, only);
@@ -375,7 +382,9 @@ ALWAYS void score_two_dwords(const mixt_type type, const key_rows rows[2], const
     load_dwords(type, &rows[1], k, dwords[1], &d[1]);
     UNROLL for (int i = 0; i < 4; i++)
     {
+        fetch_quarter(type, rows[0].ahead);
         unpack(type, dwords[0], i, d[0], values[0]);
+        fetch_quarter(type, rows[1].ahead);
         unpack(type, dwords[1], i, d[1], values[1]);
         const float *from[2] = {x[0] + k + 8 * i, x[1] + k + 8 * i};
         chain_two(from, (const v16 *[]){values[0], values[1]}, 8, sums);
