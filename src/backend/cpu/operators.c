@@ -20,9 +20,15 @@ static void synchronise(void)
 {
 }
 
+/* A cache, of which memory is taken as positions reach it, in large pages: heads of a row are read
+ * far apart, and many rows at a time. */
 static void *reserve(size_t size)
 {
-    return mixt_pages_map(size);
+    void *block = mixt_pages_map(size);
+    if (block != NULL) {
+        mixt_pages_enlarge(block, size);
+    }
+    return block;
 }
 
 static void release_reserved(void *block, size_t size)
