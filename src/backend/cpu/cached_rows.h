@@ -321,7 +321,8 @@ ALWAYS void score_step(const mixt_type type, score_tile *t, int64_t k)
  * once they would have to wait. Rows of Q8_0 are fetched by the step. */
 ALWAYS void fetch_quarter(const mixt_type type, fetch *ahead)
 {
-    UNROLL for (int i = 0; i < LANES / 4 && type != MIXT_TYPE_Q8_0; i++) fetch_line(ahead);
+    const int lines = type == MIXT_TYPE_Q8_0 ? 0 : LANES / 4;
+    UNROLL for (int i = 0; i < lines; i++) fetch_line(ahead);
 }
 
 /* Values 8 i to 8 i + 7 of the step. Bytes come 2^24 times as large as they are, of which `d`
