@@ -99,7 +99,7 @@ static mixt_attention_keys widened(const mixt_attention_source *from, mixt_range
     if (v != k) {
         widen_rows(from, ATTENTION_V, rows, from->sizes->v_head, v);
     }
-    return (mixt_attention_keys){k, v, rows.end - rows.begin};
+    return (mixt_attention_keys){k, v};
 }
 
 mixt_attention_keys MIXT_REAL(mixt_attention_find_keys)(const mixt_attention_source *from,
@@ -116,7 +116,7 @@ mixt_attention_keys MIXT_REAL(mixt_attention_find_keys)(const mixt_attention_sou
     }
     return (mixt_attention_keys){
         (const real *)call->in[ATTENTION_K] + row * sizes->k_row + kv_head * sizes->head_dim,
-        (const real *)call->in[ATTENTION_V] + row * sizes->v_row + kv_head * sizes->v_head, count};
+        (const real *)call->in[ATTENTION_V] + row * sizes->v_row + kv_head * sizes->v_head};
 }
 
 /* Fewer rows are none of a block, but single ones; so many heads, if there are as many, are one

@@ -231,10 +231,9 @@ typedef struct mixt_attention_source {
     int64_t before;    /* keys that are not there: in[ATTENTION_K] begins with this one */
 } mixt_attention_source;
 
-/* `count` rows of sizes.k_row and v_row values. */
+/* Rows of sizes.k_row and v_row values. */
 typedef struct mixt_attention_keys {
     const real *k, *v;
-    int64_t count;
 } mixt_attention_keys;
 
 /* Those at positions of one page; a short type's are widened into the end of the thread's

@@ -197,12 +197,9 @@ static inline void v_store_bf16(uint16_t *to, v16 x)
 #define V_DWORD_F16 v_dword_f16
 static inline v16 v_dword_f16(v16 x, const int place)
 {
-    const __m512i even_then_odd =
-        _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 30, 28, 26, 24,
-                         22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    __m512i halves = _mm512_permutexvar_epi16(even_then_odd, _mm512_castps_si512(x));
-    return _mm512_cvtph_ps(place == 0 ? _mm512_castsi512_si256(halves)
-                                      : _mm512_extracti64x4_epi64(halves, 1));
+    v16 values[2];
+    floats_of_halves(_mm512_castps_si512(x), values);
+    return values[place];
 }
 
 static inline v16 v_dword_bf16(v16 x, const int place)

@@ -62,15 +62,7 @@ INLINE void values_bf16(vw word, vr values[2])
     values[1] = _mm512_castsi512_ps(_mm512_and_si512(word, _mm512_set1_epi32((int)0xFFFF0000U)));
 }
 
-INLINE void values_f16(vw word, vr values[2])
-{
-    const __m512i even_then_odd =
-        _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 30, 28, 26, 24,
-                         22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    __m512i halves = _mm512_permutexvar_epi16(even_then_odd, word);
-    values[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
-    values[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
-}
+#define values_f16(word, values) floats_of_halves(word, values)
 
 /* bfloat16 holds every value of E4M3. Magnitudes are looked up: 64 in two registers, the upper 64
  * in two more. */

@@ -267,6 +267,24 @@ INLINE void values_of_ones(const mixt_type type, const uint8_t *at, const mixt_g
     }
 }
 
+INLINE void values_of_block(const mixt_type type, const uint8_t *at, const mixt_grids *grids,
+                            codebook_values *to)
+{
+    if (type == MIXT_TYPE_IQ1_S || type == MIXT_TYPE_IQ1_M) {
+        values_of_ones(type, at, grids, to);
+    } else if (type == MIXT_TYPE_IQ3_XXS || type == MIXT_TYPE_IQ3_S) {
+        values_of_threes(type, at, grids, to);
+    } else {
+        values_of_twos(type, at, grids, to);
+    }
+}
+
+/* What a block's scale, which comes first in all but IQ1_M, is multiplied by. */
+INLINE float codebook_factor(const mixt_type type)
+{
+    return type == MIXT_TYPE_IQ3_S ? 1.0F : type == MIXT_TYPE_IQ3_XXS ? 0.25F : 0.125F;
+}
+
 /* ------------------------------------------------------------------------------------------ */
 /* Panels                                                                                     */
 
@@ -291,16 +309,4 @@ INLINE void put_values(const mixt_type type, const codebook_values *from, int8_t
     line_store(to + 64, line_zip_high16(low[0], low[1]));
     line_store(to + 128, line_zip_low16(high[0], high[1]));
     line_store(to + 192, line_zip_high16(high[0], high[1]));
-}
-
-INLINE void values_of_block(const mixt_type type, const uint8_t *at, const mixt_grids *grids,
-                            codebook_values *to)
-{
-    if (type == MIXT_TYPE_IQ1_S || type == MIXT_TYPE_IQ1_M) {
-        values_of_ones(type, at, grids, to);
-    } else if (type == MIXT_TYPE_IQ3_XXS || type == MIXT_TYPE_IQ3_S) {
-        values_of_threes(type, at, grids, to);
-    } else {
-        values_of_twos(type, at, grids, to);
-    }
 }

@@ -144,10 +144,7 @@ INLINE void unpack_codebook(source *from, panel *to, const mixt_type type)
                            ? mixt_iq1_m_half((const mixt_iq1_m_block *)(const void *)block)
                            : (uint32_t)(block[0] | block[1] << 8);
     }
-    const float factor = type == MIXT_TYPE_IQ3_S     ? 1.0F
-                         : type == MIXT_TYPE_IQ3_XXS ? 0.25F
-                                                     : 0.125F;
-    to->d[0] = vf_multiply(vf_half(vi_loadu(halves)), vf_set(factor));
+    to->d[0] = vf_multiply(vf_half(vi_loadu(halves)), vf_set(codebook_factor(type)));
     put_scales(scales[0], type, to);
     EACH(i, 16)
     {

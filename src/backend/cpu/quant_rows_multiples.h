@@ -25,7 +25,7 @@ INLINE line signed_products(const codebook_values *from, const int8_t *spread)
 /* IQ2 and IQ3                                                                                 */
 
 /* Sums of a step. */
-#define STEP_OF_CODES(name, type, block, values, products)                                         \
+#define STEP_OF_CODES(name, type, block, products)                                                 \
     INLINE vi name(rows *from)                                                                     \
     {                                                                                              \
         line lines[QUANT_LANES];                                                                   \
@@ -33,17 +33,16 @@ INLINE line signed_products(const codebook_values *from, const int8_t *spread)
         for (int i = 0; i < QUANT_LANES; i++) {                                                    \
             codebook_values block_values;                                                          \
             fetch_next(from, sizeof(block));                                                       \
-            values(type, from->at[i], grids, &block_values);                                       \
+            values_of_block(type, from->at[i], grids, &block_values);                              \
             lines[i] = products(&block_values, from->spread);                                      \
         }                                                                                          \
         return sum_lines(lines);                                                                   \
     }
-STEP_OF_CODES(sums_iq2_xxs, MIXT_TYPE_IQ2_XXS, mixt_iq2_xxs_block, values_of_twos, signed_products)
-STEP_OF_CODES(sums_iq2_xs, MIXT_TYPE_IQ2_XS, mixt_iq2_xs_block, values_of_twos, signed_products)
-STEP_OF_CODES(sums_iq2_s, MIXT_TYPE_IQ2_S, mixt_iq2_s_block, values_of_twos, signed_products)
-STEP_OF_CODES(sums_iq3_xxs, MIXT_TYPE_IQ3_XXS, mixt_iq3_xxs_block, values_of_threes,
-              signed_products)
-STEP_OF_CODES(sums_iq3_s, MIXT_TYPE_IQ3_S, mixt_iq3_s_block, values_of_threes, signed_products)
+STEP_OF_CODES(sums_iq2_xxs, MIXT_TYPE_IQ2_XXS, mixt_iq2_xxs_block, signed_products)
+STEP_OF_CODES(sums_iq2_xs, MIXT_TYPE_IQ2_XS, mixt_iq2_xs_block, signed_products)
+STEP_OF_CODES(sums_iq2_s, MIXT_TYPE_IQ2_S, mixt_iq2_s_block, signed_products)
+STEP_OF_CODES(sums_iq3_xxs, MIXT_TYPE_IQ3_XXS, mixt_iq3_xxs_block, signed_products)
+STEP_OF_CODES(sums_iq3_s, MIXT_TYPE_IQ3_S, mixt_iq3_s_block, signed_products)
 
 /* ------------------------------------------------------------------------------------------- */
 /* IQ1: scale (8 g + 1) or scale (8 g - 1), g = -1, 0, 1; codes are g + 1                       */
@@ -70,8 +69,8 @@ INLINE line products_of_ones(const codebook_values *from, const int8_t *spread)
     return line_scaled(total, line_mullo16(from->less, from->scales), sums_of_eights(spread));
 }
 
-STEP_OF_CODES(sums_iq1_s, MIXT_TYPE_IQ1_S, mixt_iq1_s_block, values_of_ones, products_of_ones)
-STEP_OF_CODES(sums_iq1_m, MIXT_TYPE_IQ1_M, mixt_iq1_m_block, values_of_ones, products_of_ones)
+STEP_OF_CODES(sums_iq1_s, MIXT_TYPE_IQ1_S, mixt_iq1_s_block, products_of_ones)
+STEP_OF_CODES(sums_iq1_m, MIXT_TYPE_IQ1_M, mixt_iq1_m_block, products_of_ones)
 
 /* ------------------------------------------------------------------------------------------ */
 /* Ternary types                                                                               */
@@ -118,19 +117,19 @@ INLINE vi sums_tq1_0(rows *from, const mixt_q8 *x)
 /* Steps                                                                                      */
 
 /* With the scale that comes first, times a power of two. */
-#define STEP_OF_SUMS(name, call, factor)                                                           \
+#define STEP_OF_SUMS(name, call, type)                                                             \
     INLINE vf name(rows *from, const mixt_q8 *x, vf sum)                                           \
     {                                                                                              \
         vi total = call(from);                                                                     \
-        vf d = vf_multiply(halves_of_rows(from->at, 0), vf_set(factor));                           \
+        vf d = vf_multiply(halves_of_rows(from->at, 0), vf_set(codebook_factor(type)));            \
         return add_scaled(sum, d, x->d[0], total);                                                 \
     }
-STEP_OF_SUMS(step_iq1_s, sums_iq1_s, 0.125F)
-STEP_OF_SUMS(step_iq2_xxs, sums_iq2_xxs, 0.125F)
-STEP_OF_SUMS(step_iq2_xs, sums_iq2_xs, 0.125F)
-STEP_OF_SUMS(step_iq2_s, sums_iq2_s, 0.125F)
-STEP_OF_SUMS(step_iq3_xxs, sums_iq3_xxs, 0.25F)
-STEP_OF_SUMS(step_iq3_s, sums_iq3_s, 1.0F)
+STEP_OF_SUMS(step_iq1_s, sums_iq1_s, MIXT_TYPE_IQ1_S)
+STEP_OF_SUMS(step_iq2_xxs, sums_iq2_xxs, MIXT_TYPE_IQ2_XXS)
+STEP_OF_SUMS(step_iq2_xs, sums_iq2_xs, MIXT_TYPE_IQ2_XS)
+STEP_OF_SUMS(step_iq2_s, sums_iq2_s, MIXT_TYPE_IQ2_S)
+STEP_OF_SUMS(step_iq3_xxs, sums_iq3_xxs, MIXT_TYPE_IQ3_XXS)
+STEP_OF_SUMS(step_iq3_s, sums_iq3_s, MIXT_TYPE_IQ3_S)
 
 INLINE vf step_iq1_m(rows *from, const mixt_q8 *x, vf sum)
 {
@@ -139,7 +138,9 @@ INLINE vf step_iq1_m(rows *from, const mixt_q8 *x, vf sum)
     for (int i = 0; i < QUANT_LANES; i++) {
         half[i] = mixt_iq1_m_half((const mixt_iq1_m_block *)(const void *)from->at[i]);
     }
-    return add_scaled(sum, vf_multiply(vf_half(vi_loadu(half)), vf_set(0.125F)), x->d[0], total);
+    return add_scaled(
+        sum, vf_multiply(vf_half(vi_loadu(half)), vf_set(codebook_factor(MIXT_TYPE_IQ1_M))),
+        x->d[0], total);
 }
 
 INLINE int sum_of_step(const mixt_q8 *x)

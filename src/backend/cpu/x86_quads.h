@@ -31,6 +31,19 @@ TRANSPOSE_QUADS(transpose_quads_avx512, __m512i, _mm512)
 #endif
 #undef TRANSPOSE_QUADS
 
+#ifdef __AVX512BW__
+/* Halves of dwords as floats: the lower ones, then the upper ones. */
+INLINE void floats_of_halves(__m512i dwords, __m512 values[2])
+{
+    const __m512i even_then_odd =
+        _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1, 30, 28, 26, 24,
+                         22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    __m512i halves = _mm512_permutexvar_epi16(even_then_odd, dwords);
+    values[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(halves));
+    values[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1));
+}
+#endif
+
 /* Eight words of a table, by as many indices. */
 INLINE __m128i look_up_eight(const uint16_t *table, const uint16_t *index)
 {
