@@ -142,6 +142,7 @@ enum { USE_RUN, USE_BLOCK, USE_PACKED, USES };
 typedef struct shape {
     int64_t m, n, k;
     bool a_transposed, b_transposed, accumulate, padded, at_end, special;
+    bool lower; /* what lies above the diagonal is not wanted */
     bool small; /* products and sums around the smallest normal number, and subnormal numbers */
 } shape;
 
@@ -177,6 +178,7 @@ static mixt_gemm_f32 place(const shape *s, uint64_t seed)
 {
     int64_t gap = s->padded ? 5 : 0;
     mixt_gemm_f32 g = {.m = s->m, .n = s->n, .k = s->k, .accumulate = s->accumulate};
+    g.lower = s->lower;
     int64_t a_stride = (s->a_transposed ? s->m : s->k) + gap;
     int64_t b_stride = (s->b_transposed ? s->k : s->n) + gap;
     g.a_row = s->a_transposed ? 1 : a_stride;
@@ -208,6 +210,9 @@ static void use(const mixt_compute *compute, mixt_gemm_f32 g, int how)
     mixt_packed_free(packed);
 }
 
+/* A column that lies above the diagonal's tile of row 0, whatever the tier. */
+#define NOT_WANTED 95
+
 static void check_product(const mixt_compute *compute, const shape *s, int how, int kind)
 {
     static float expected[BUFFER_FLOATS];
@@ -217,9 +222,13 @@ static void check_product(const mixt_compute *compute, const shape *s, int how, 
             expected[i * s->n + j] = element(&g, i, j, how == USE_BLOCK ? EXACT : kind);
         }
     }
+    float corner = s->n > 0 ? g.c[s->n - 1] : 0;
     use(compute, g, how);
+    if (s->lower && s->n > NOT_WANTED) {
+        assert_true(same(g.c[s->n - 1], corner));
+    }
     for (int64_t i = 0; i < s->m; i++) {
-        for (int64_t j = 0; j < s->n; j++) {
+        for (int64_t j = 0; j < s->n && (j <= i || !s->lower); j++) {
             if (!same(expected[i * s->n + j], g.c[i * g.c_row + j])) {
                 fail_msg("%s use %d %s%s m=%" PRId64 " n=%" PRId64 " k=%" PRId64
                          " layout %d%d: C[%" PRId64 "][%" PRId64 "] %a, definition %a",
@@ -251,6 +260,7 @@ static void check_all_ways(const mixt_compute *compute, shape s, int kind)
         s.accumulate = (bits & 4) != 0;
         s.padded = guard_random(cases, 1) % 2 == 0;
         s.at_end = guard_random(cases, 2) % 2 == 0;
+        s.lower = guard_random(cases, 3) % 3 == 0;
         check_product(compute, &s, (int)(cases % USES), kind);
     }
 }

@@ -212,10 +212,14 @@ static void compute_block(const segment *part, const block *at, bool packed, rea
         pack_rows(part, at, a);
     }
     for (int64_t panel = at->panel_begin; panel < at->panel_end; panel++) {
+        int64_t first = mixt_most(at->tile_begin, product->lower ? panel * width / height : 0);
+        if (first >= at->tile_end) {
+            break;
+        }
         const real *b = find_panel(part, at, panel, local);
         int columns = (int)mixt_least(width, product->n - panel * width);
-        const real *tile_a = a;
-        for (int64_t tile = at->tile_begin; tile < at->tile_end; tile++) {
+        const real *tile_a = a + (first - at->tile_begin) * cells * height;
+        for (int64_t tile = first; tile < at->tile_end; tile++) {
             int rows = (int)mixt_least(height, product->m - tile * height);
             run(cells, tile_a, b, product->c + tile * height * product->c_row + panel * width,
                 product->c_row, rows, columns, accumulate);

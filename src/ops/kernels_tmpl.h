@@ -147,6 +147,7 @@ typedef struct mixt_gemm {
     int64_t c_row;
     bool accumulate;
     bool exact; /* fp32 exact whatever compute->matmul says (routers) */
+    bool lower; /* only C[i][j <= i] is wanted, as of a symmetric C; the rest may be written too */
 } mixt_gemm;
 
 /* Runs `count` independent products (no C overlaps) as one parallel region over tiles. m, n

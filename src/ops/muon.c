@@ -28,6 +28,6 @@ void mixt_muon_cost(const mixt_cost_request *request, mixt_cost *cost)
     double side = (double)mixt_least(weight->size[1], weight->size[2]);
     double squares = (double)weight->size[0] * side * side;
     double products =
-        (double)request->attributes->muon->steps * (4 * side * values + 2 * side * squares);
+        (double)request->attributes->muon->steps * (3 * side * values + side * squares);
     *cost = (mixt_cost){products + 14 * values, 20 * values, 0, 0};
 }

@@ -7,7 +7,8 @@
 #define A 3.4445
 #define B (-4.7750)
 #define C 2.0315
-#define LEAST 1e-7 /* norm that is divided by */
+#define LEAST 1e-7        /* norm that is divided by */
+#define SYMMETRIC_ROWS 16 /* of an item, so that what it writes across the diagonal are lines */
 
 typedef struct muon_work {
     const mixt_call *call;
@@ -83,17 +84,48 @@ static void normalise(void *context, int64_t item, int thread)
                                     (real)(1 / fmax(sqrt(sum), LEAST)), w->x + range.begin);
 }
 
-/* polynomial = b gram + c gram^2, which is there */
+/* Some rows of one of the matrices [side, side]: from where on, counted from the first matrix of
+ * the group, and which. */
+static mixt_range symmetric_rows(const muon_work *w, int64_t item, int64_t *at)
+{
+    int64_t parts = mixt_divide_up(w->side, SYMMETRIC_ROWS);
+    *at = item / parts * w->side * w->side;
+    return mixt_chunk(w->side, SYMMETRIC_ROWS, item % parts);
+}
+
+/* What lies across the diagonal from these rows' part up to it, of x [side, side]. */
+static void mirror(real *x, int64_t side, mixt_range rows)
+{
+    for (int64_t j = 0; j < rows.end; j++) {
+        for (int64_t i = mixt_most(rows.begin, j + 1); i < rows.end; i++) {
+            x[j * side + i] = x[i * side + j];
+        }
+    }
+}
+
+static void finish_gram(void *context, int64_t item, int thread)
+{
+    (void)thread;
+    const muon_work *w = context;
+    int64_t at;
+    mixt_range rows = symmetric_rows(w, item, &at);
+    mirror(w->gram + at, w->side, rows);
+}
+
+/* polynomial = b gram + c gram^2, which is there up to the diagonal */
 static void finish_polynomial(void *context, int64_t item, int thread)
 {
     (void)thread;
     const muon_work *w = context;
     const mixt_kernels *kernels = mixt_kernels_of(w->call);
-    mixt_range range = part_range(w->side * w->side, item);
-    int64_t n = range.end - range.begin;
-    real *polynomial = w->polynomial + range.begin;
-    kernels->scale(n, polynomial, (real)C, polynomial);
-    kernels->axpy(n, polynomial, (real)B, w->gram + range.begin);
+    int64_t at;
+    mixt_range rows = symmetric_rows(w, item, &at);
+    for (int64_t i = rows.begin; i < rows.end; i++) {
+        real *row = w->polynomial + at + i * w->side;
+        kernels->scale(i + 1, row, (real)C, row);
+        kernels->axpy(i + 1, row, (real)B, w->gram + at + i * w->side);
+    }
+    mirror(w->polynomial + at, w->side, rows);
 }
 
 static void begin_next(void *context, int64_t item, int thread)
@@ -120,7 +152,8 @@ static void apply(void *context, int64_t item, int thread)
     kernels->axpy(n, weight, (real)(-0.2 * sqrt(longer) * step->rate), w->x + range.begin);
 }
 
-/* The products of a step, for matrix i of the group. Those of the shorter side are symmetric. */
+/* The products of a step, for matrix i of the group. Those of the shorter side are symmetric, to
+ * the bit: sums of the same products in the same order. */
 static mixt_gemm gram_product(const muon_work *w, int64_t i)
 {
     bool wide = w->rows <= w->columns;
@@ -136,7 +169,8 @@ static mixt_gemm gram_product(const muon_work *w, int64_t i)
                        .b_column = wide ? w->columns : 1,
                        .c = w->gram + i * w->side * w->side,
                        .c_row = w->side,
-                       .exact = true};
+                       .exact = true,
+                       .lower = true};
 }
 
 static mixt_gemm square_product(const muon_work *w, int64_t i)
@@ -153,7 +187,8 @@ static mixt_gemm square_product(const muon_work *w, int64_t i)
                        .b_column = 1,
                        .c = w->polynomial + i * w->side * w->side,
                        .c_row = w->side,
-                       .exact = true};
+                       .exact = true,
+                       .lower = true};
 }
 
 static mixt_gemm next_product(const muon_work *w, int64_t i)
@@ -186,9 +221,11 @@ static void multiply(const muon_work *w, mixt_gemm (*product)(const muon_work *w
 /* x = a x + (b gram + c gram^2) x, or with the polynomial behind it */
 static void iterate(muon_work *w)
 {
+    int64_t items = w->matrices * mixt_divide_up(w->side, SYMMETRIC_ROWS);
     multiply(w, gram_product);
+    mixt_pool_run(w->call->compute->pool, items, finish_gram, w);
     multiply(w, square_product);
-    for_parts(w, w->side * w->side, finish_polynomial);
+    mixt_pool_run(w->call->compute->pool, items, finish_polynomial, w);
     for_parts(w, w->values, begin_next);
     multiply(w, next_product);
     real *x = w->next;
