@@ -300,10 +300,10 @@ mixt_status train_choose_optimizer(train_settings *settings, mixt_error *error)
                      "; the arithmetic of Muon's iteration is %.2g of the rest of a step", share);
     }
     if (training->embedding_rate != asked.embedding_rate) {
-        used += snprintf(line + used, size - (size_t)used, "; embeddings learn at %g",
-                         training->embedding_rate);
+        used += snprintf(line + used, size - (size_t)used, "; learning rate %g, of embeddings %g",
+                         training->learning_rate, training->embedding_rate);
     }
-    if (training->momentum != asked.momentum ||
+    if ((asked.momentum != 0 && training->momentum == 0) ||
         (asked.muon_steps != 0 && training->muon_steps == 0)) {
         used +=
             snprintf(line + used, size - (size_t)used, "; --momentum and --muon-steps do nothing");

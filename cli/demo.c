@@ -207,7 +207,9 @@ static mixt_train_options demo_training(const demo_settings *settings)
     options.keep_checkpoints = settings->keep_checkpoints;
     options.optimizer = MIXT_OPTIMIZER_MUON;
     options.muon_steps = 3;
-    options.embedding_rate = 1e-2;
+    options.learning_rate = 4e-3;
+    options.momentum = 0.9;
+    options.embedding_rate = 2e-2;
     options.warmup = 20;
     return options;
 }
@@ -244,6 +246,7 @@ static int train_model(demo_state *state, const char *const *again)
     char part[4300];
     shape.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
     shape.router.balance_coefficient = 0.3; /* docs/results.md, section 7 */
+    shape.attention.qk_norm = MIXT_QK_NORM_HEAD;
     if (shape.context_length < options.window) {
         shape.context_length = options.window;
     }

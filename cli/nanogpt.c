@@ -83,6 +83,9 @@ static void translate_rate(const nanogpt_target *target, cli_arguments *argument
         training->schedule = MIXT_SCHEDULE_COSINE;
     }
     if (options_given_after(arguments, "min-lr", "minimum-rate")) {
+        if (training->learning_rate < 0) { /* one of them is to be a share of the other */
+            training->learning_rate = 0.002;
+        }
         if (asked->min_lr > training->learning_rate) {
             options_complain(arguments, given(arguments, "min-lr"),
                              "min_lr: %g is above learning_rate %g", asked->min_lr,

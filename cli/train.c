@@ -9,7 +9,9 @@
 #include "train.h"
 #include "training.h"
 
-enum { MUON_STEPS_BEFORE = 5 }; /* what train.conf of an older run has whatever its optimizer */
+/* What train.conf of an older run has whatever its optimizer. */
+#define MOMENTUM_BEFORE 0.95
+#define MUON_STEPS_BEFORE 5
 
 static const cli_option train_options[] = {
     OPTION_OF_DATA(train_settings),
@@ -534,7 +536,8 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
         return fail_usage("--model-config: a new shape, and --init-from: weights that have theirs; "
                           "say one of them");
     }
-    if (settings->training.momentum != mixt_train_options_default().momentum &&
+    if (!folder->had_config && settings->training.momentum != 0 &&
+        settings->training.momentum != MOMENTUM_BEFORE &&
         settings->training.optimizer == MIXT_OPTIMIZER_ADAMW) {
         return fail_usage("--momentum: of --optimizer muon; AdamW has --beta1");
     }
@@ -571,9 +574,9 @@ static int check_settings(train_settings *settings, const cli_arguments *argumen
         settings->training.schedule != MIXT_SCHEDULE_CONSTANT && settings->training.steps > 0 &&
         settings->training.warmup >= settings->training.steps) {
         snprintf(settings->note, sizeof settings->note,
-                 "--warmup %lld is not over after --steps %lld: the learning rate stays below %g",
-                 (long long)settings->training.warmup, (long long)settings->training.steps,
-                 settings->training.learning_rate);
+                 "--warmup %lld is not over after --steps %lld: the learning rate stays below its "
+                 "highest",
+                 (long long)settings->training.warmup, (long long)settings->training.steps);
     }
     if (settings->training.evaluate_every > 0 && settings->heldout == 0 && settings->note[0] == 0) {
         snprintf(settings->note, sizeof settings->note,

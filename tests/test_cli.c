@@ -861,7 +861,8 @@ static void test_full_disk(void **state)
     (void)state;
     run_argv((const char *const[]){shell_program, "help", "train", NULL}, "/dev/null", "/dev/full");
     assert_int_equal(last.status, 1);
-    assert_has(last.err, "standard output: No space left on device");
+    /* or "write error", where a write before the last one failed: its reason is gone */
+    assert_has(last.err, "mixt help: standard output: ");
     run_argv(
         (const char *const[]){shell_program, "run", "-m", model, "-p", "The", "-n", "-1", NULL},
         "/dev/null", "/dev/full");

@@ -92,7 +92,7 @@ static void parts_are_said_kept_and_refused(void **state)
     shell_do(NEW "--out muon --steps 2 --optimizer muon --momentum 0.9 --muon-steps 3 "
                  "--embedding-rate 0.01; cat muon/train.conf; \"$MIXT\" train "
                  "--out muon --steps 3; ! \"$MIXT\" train --out muon --steps 4 --optimizer adamw");
-    assert_has(shell_err, "--momentum: of --optimizer muon");
+    assert_has(shell_err, "optimizer was muon when this run began and is adamw now");
     assert_has(shell_out, "\nmuon-steps = 3\nembedding-rate = 0.01\n");
     shell_refuses(NEW "--out parts2 --train router,expert", "--train: expert is none of router, ");
     /* of what cannot learn before any data are looked for */
@@ -241,7 +241,7 @@ static void dense_models_become_mixtures(void **state)
                 "--steps 3");
     shell_do("for r in same copies parts gguf; do head -1 mlp-$r/log.jsonl | "
              "sed 's/.*\"loss\":\\([0-9.]*\\).*/\\1/' | cut -c1-7; done | uniq -c");
-    assert_has(shell_out, "      4 4.");
+    assert_has(shell_out, "      4 ");
     shell_do(ON "--upcycle mlp --experts 4 --moe-period 2 --out mlp-second --steps 3");
     assert_has(shell_err, "it computes what that does");
     shell_do("\"$MIXT\" info mlp-second | grep layers");
@@ -453,9 +453,9 @@ static void optimizer_is_chosen_once(void **state)
     shell_train();
     shell_do("rm -rf auto; " NEW "--out auto --steps 2 --batch-size 64; cat auto/train.conf");
     assert_has(shell_err, "\noptimizer: muon (auto; the arithmetic of Muon's iteration is 0.");
-    assert_has(shell_err, " of the rest of a step; embeddings learn at 0.01)\n");
-    assert_has(shell_out, "\noptimizer = muon\nmomentum = 0.95\nmuon-steps = 3\n"
-                          "embedding-rate = 0.01\n");
+    assert_has(shell_err, " of the rest of a step; learning rate 0.004, of embeddings 0.02)\n");
+    assert_has(shell_out, "\noptimizer = muon\nmomentum = 0.9\nmuon-steps = 3\n"
+                          "embedding-rate = 0.02\n");
     shell_do("\"$MIXT\" train --out auto --steps 3");
     assert_lacks(shell_err, "optimizer: ");
     assert_int_equal(shell("\"$MIXT\" train --out auto --steps 4 --optimizer adamw"), 2);
@@ -464,7 +464,7 @@ static void optimizer_is_chosen_once(void **state)
              "cat auto/train.conf");
     assert_has(shell_err, "\noptimizer: adamw (auto; the arithmetic of Muon's iteration is ");
     assert_has(shell_err, " of the rest of a step; --momentum and --muon-steps do nothing)\n");
-    assert_has(shell_out, "\noptimizer = adamw\nmomentum = 0.95\nembedding-rate = 0\n");
+    assert_has(shell_out, "\noptimizer = adamw\nembedding-rate = 0\n");
     /* of a run before there was the option, and asked for again: what its checkpoint has */
     shell_do("rm -rf auto-old; cp -r run auto-old; sed -i '/^optimizer/d; /^muon-steps/d' "
              "auto-old/train.conf; \"$MIXT\" train --out auto-old --steps 13");
@@ -552,7 +552,7 @@ static void options_beside_init_from(void **state)
     assert_int_equal(shell("\"$MIXT\" train --out from --router-weights learned"), 2);
     assert_has(shell_err, "router.weights was frozen when this run began and is learned now");
     assert_int_equal(shell("\"$MIXT\" train --out from --learning-rate 0.0003 --steps 5"), 2);
-    assert_has(shell_err, "learning_rate was 0.002 when this run began and is 0.0003 now");
+    assert_has(shell_err, "learning_rate was 0.004 when this run began and is 0.0003 now");
     assert_int_equal(shell("\"$MIXT\" train --out from --schedule wsd --steps 5"), 2);
     assert_has(shell_err, "schedule was cosine when this run began and is wsd now");
     assert_int_equal(shell("\"$MIXT\" train --out from --bf16 --steps 5"), 2);

@@ -34,7 +34,8 @@ static void chosen_by_cost(void **state)
     got = choose(&model, o, &share);
     assert_int_equal(got.optimizer, MIXT_OPTIMIZER_MUON);
     assert_int_equal(got.muon_steps, 3);
-    assert_true(got.embedding_rate == 5 * o.learning_rate && share > 0.3 && share < 0.7);
+    assert_true(got.momentum == 0.9 && got.learning_rate == 0.004 && got.embedding_rate == 0.02 &&
+                share > 0.3 && share < 0.7);
     o.accumulation = 4;
     choose(&model, o, &less);
     assert_true(fabs(4 * less - share) < 1e-12);
@@ -89,15 +90,15 @@ static void what_is_said_stays(void **state)
     assert_int_equal(choose(&model, o, NULL).optimizer, MIXT_OPTIMIZER_ADAMW); /* costs more */
     o.muon_steps = 5;
     o.accumulation = 2;
-    o.momentum = 0.9;
+    o.momentum = 0.8;
     o.embedding_rate = 0.004;
     got = choose(&model, o, NULL);
     assert_true(got.optimizer == MIXT_OPTIMIZER_MUON && got.muon_steps == 5 &&
-                got.momentum == 0.9 && got.embedding_rate == 0.004);
+                got.momentum == 0.8 && got.embedding_rate == 0.004);
     o.batch_size = 1;
     got = choose(&model, o, NULL);
     assert_true(got.optimizer == MIXT_OPTIMIZER_ADAMW && got.embedding_rate == 0.004);
-    assert_true(got.muon_steps == 0 && got.momentum == 0.95);
+    assert_true(got.muon_steps == 0 && got.momentum == 0);
     for (int kind = 0; kind < MIXT_OPTIMIZER_AUTO; kind++) {
         for (int batch = 1; batch <= 64; batch += 63) {
             o = mixt_train_options_default();

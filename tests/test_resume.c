@@ -272,7 +272,7 @@ static void other_options_are_refused_by_name(void **state)
     setup.options.window = 16;
     refused(&setup, "window");
     setup.options = good;
-    setup.options.learning_rate *= 2;
+    setup.options.learning_rate = 0.25;
     refused(&setup, "learning_rate");
     setup.options = good;
     setup.options.optimizer = MIXT_OPTIMIZER_MUON;

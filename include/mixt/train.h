@@ -55,7 +55,8 @@ typedef struct mixt_train_options {
     int batch_size;   /* windows in a micro batch */
     int accumulation; /* micro batches a step */
     int window;       /* tokens in a window */
-    double learning_rate;
+    double
+        learning_rate; /* the highest; below 0, the default: 0.002, or 0.004 where AUTO took Muon */
     double minimum_rate; /* at the end; as a fraction of learning_rate */
     int64_t warmup;      /* steps */
     mixt_schedule schedule;
@@ -74,7 +75,7 @@ typedef struct mixt_train_options {
     int lock; /* > 0: of mixt_run_lock on the trainer's folder, which the caller keeps; else the
                  trainer takes one itself */
     int64_t parts;   /* mixt_train_part joined by |: these learn, all else keeps its bits; 0: all */
-    double momentum; /* Muon: 0.95; 0 counts as that */
+    double momentum; /* Muon; 0: 0.95, or 0.9 where AUTO took it */
     mixt_optimizer_kind optimizer; /* AUTO by default */
     /* Low-rank adapters on expert matrices (Hu et al. 2021, 2106.09685): w + alpha / rank b a. */
     double lora_alpha;     /* to 1e9; 0: as lora_rank, so that the scale is 1 */
@@ -100,12 +101,12 @@ MIXT_API mixt_status mixt_train_check(const mixt_model_options *model,
                                       const mixt_train_options *options, mixt_error *error);
 
 /* Settles what MIXT_OPTIMIZER_AUTO stands for in a new run on a model of these options, and with it
- * muon_steps and embedding_rate where they are 0. Muon is taken where the floating-point operations
- * of its iteration, over the matrices that learn, are at most two thirds of those of both passes
- * over a step's tokens (batch_size * accumulation * window; of experts the chosen ones); AdamW
- * otherwise, and where adapters learn (lora_rank): momentum and muon_steps, which mean nothing
- * then, are those of mixt_train_options_default. *muon_share (may be NULL) is that ratio, 0 where
- * it does not count. Other optimizers stay as they are. mixt_trainer_create does it by itself: who
+ * learning_rate, momentum, muon_steps and embedding_rate where they are left open. Muon is taken
+ * where the floating-point operations of its iteration, over the matrices that learn, are at most
+ * two thirds of those of both passes over a step's tokens (batch_size * accumulation * window; of
+ * experts the chosen ones); AdamW otherwise, and where adapters learn (lora_rank): momentum and
+ * muon_steps, which mean nothing then, are 0. *muon_share (may be NULL) is that ratio, 0 where it
+ * does not count. Other optimizers stay as they are. mixt_trainer_create does it by itself: who
  * calls this before may say what it came to. */
 MIXT_API mixt_status mixt_train_options_choose(const mixt_model_options *model,
                                                mixt_train_options *options, double *muon_share,

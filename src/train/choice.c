@@ -13,7 +13,11 @@
 /* Floating-point operations of Muon's iteration over those of a step's passes, at most.
  * docs/results.md, section 7, has the measurements. */
 #define MUON_SHARE (2.0 / 3)
-#define EMBEDDING_FACTOR 5.0
+/* What else a run has that took Muon by itself, where it is not said. */
+#define AUTO_RATE 0.004
+#define AUTO_EMBEDDING_FACTOR 5.0
+#define AUTO_MOMENTUM 0.9
+#define AUTO_STEPS 3
 
 /* ------------------------------------------------------------------------------------------ */
 /* By cost                                                                                    */
@@ -50,7 +54,9 @@ static mixt_status cost_of_muon(const mixt_model_options *options, const mixt_tr
     for (int i = 0; i < model->parameter_count; i++) {
         const mixt_parameter *p = &model->parameters[i];
         bool steps = p->trainable && mixt_train_uses_muon(&trainer, p);
-        muon += steps ? mixt_optimizer_muon_flops(p, o->muon_steps != 0 ? o->muon_steps : 3) : 0;
+        muon += steps
+                    ? mixt_optimizer_muon_flops(p, o->muon_steps != 0 ? o->muon_steps : AUTO_STEPS)
+                    : 0;
     }
     mixt_status status = muon > 0 ? pass_flops(model, o->window, &passes, error) : MIXT_OK;
     mixt_model_free(model);
@@ -77,13 +83,17 @@ mixt_status mixt_train_options_choose(const mixt_model_options *model, mixt_trai
     }
     if (share > 0 && share <= MUON_SHARE) {
         options->optimizer = MIXT_OPTIMIZER_MUON;
-        options->muon_steps = options->muon_steps != 0 ? options->muon_steps : 3;
+        options->learning_rate = options->learning_rate < 0 ? AUTO_RATE : options->learning_rate;
+        options->muon_steps = options->muon_steps != 0 ? options->muon_steps : AUTO_STEPS;
+        options->momentum = options->momentum != 0 ? options->momentum : AUTO_MOMENTUM;
         options->embedding_rate = options->embedding_rate != 0
                                       ? options->embedding_rate
-                                      : EMBEDDING_FACTOR * options->learning_rate;
+                                      : AUTO_EMBEDDING_FACTOR * options->learning_rate;
     } else {
         options->optimizer = MIXT_OPTIMIZER_ADAMW;
-        options->momentum = mixt_train_options_default().momentum;
+        options->learning_rate =
+            options->learning_rate < 0 ? MIXT_TRAIN_RATE : options->learning_rate;
+        options->momentum = 0;
         options->muon_steps = 0;
     }
     return MIXT_OK;
@@ -95,7 +105,7 @@ mixt_status mixt_train_options_choose(const mixt_model_options *model, mixt_trai
 /* What a run's checkpoint says of that which options leave open. */
 typedef struct begun {
     double optimizer; /* MIXT_OPTIMIZER_AUTO: there is none, or it says nothing that counts */
-    double muon_steps, embedding_rate;
+    double muon_steps, embedding_rate, momentum, learning_rate;
 } begun;
 
 /* As the run began, or as it was before the option was there. */
@@ -124,7 +134,9 @@ static mixt_status read_begun(const mixt_checkpoint *checkpoint, begun *found, m
         const mixt_json_object options = {member, "state.json", "options.", &ignored};
         *found = (begun){number_of(&options, "optimizer", older.optimizer),
                          number_of(&options, "muon_steps", (double)older.muon_steps),
-                         number_of(&options, "embedding_rate", older.embedding_rate)};
+                         number_of(&options, "embedding_rate", older.embedding_rate),
+                         number_of(&options, "momentum", older.momentum),
+                         number_of(&options, "learning_rate", older.learning_rate)};
     }
     json_decref(root);
     free(text);
@@ -148,7 +160,7 @@ mixt_status mixt_train_settle(const mixt_model *model, const char *folder,
                               mixt_train_options *options, mixt_error *error)
 {
     mixt_ranks *ranks = model->ranks;
-    begun found = {MIXT_OPTIMIZER_AUTO, 0, 0};
+    begun found = {.optimizer = MIXT_OPTIMIZER_AUTO};
     if (options->optimizer != MIXT_OPTIMIZER_AUTO) {
         return MIXT_OK;
     }
@@ -169,6 +181,12 @@ mixt_status mixt_train_settle(const mixt_model *model, const char *folder,
     }
     if (options->embedding_rate == 0 && found.embedding_rate >= 0 && found.embedding_rate <= 1e6) {
         options->embedding_rate = found.embedding_rate;
+    }
+    if (options->learning_rate < 0 && found.learning_rate >= 0 && found.learning_rate <= 1e6) {
+        options->learning_rate = found.learning_rate;
+    }
+    if (options->momentum == 0 && found.momentum > 0 && found.momentum < 1) {
+        options->momentum = found.momentum;
     }
     return MIXT_OK;
 }

@@ -24,7 +24,7 @@ const mixt_train_option mixt_train_option_rows[] = {
     ROW(batch_size, INT, 1, 65536, true),
     ROW(accumulation, INT, 1, 65536, true),
     ROW(window, INT, 1, 1 << 24, true),
-    ROW(learning_rate, REAL, 0, 1e6, true),
+    ROW(learning_rate, REAL, -1, 1e6, true),
     ROW(minimum_rate, REAL, 0, 1, true),
     ROW(warmup, LONG, 0, FAR, true),
     ROW(schedule, INT, 0, MIXT_SCHEDULE_CONSTANT, true),
@@ -62,13 +62,13 @@ mixt_train_options mixt_train_options_default(void)
         .batch_size = 8,
         .accumulation = 1,
         .window = 256,
-        .learning_rate = 2e-3,
+        .learning_rate = -1,
         .minimum_rate = 0.1,
         .warmup = 100,
         .schedule = MIXT_SCHEDULE_COSINE,
         .decay_fraction = 0.2,
         .beta1 = 0.9,
-        .beta2 = 0.95,
+        .beta2 = 0.99,
         .epsilon = 1e-8,
         .weight_decay = 0.1,
         .clip = 1.0,
@@ -78,7 +78,6 @@ mixt_train_options mixt_train_options_default(void)
         .log_every = 1,
         .evaluate_tokens = 50000,
         .parts = MIXT_PART_ALL,
-        .momentum = 0.95,
         .optimizer = MIXT_OPTIMIZER_AUTO,
     };
 }
@@ -87,7 +86,9 @@ mixt_train_options mixt_train_options_older(void)
 {
     mixt_train_options options = mixt_train_options_default();
     options.optimizer = MIXT_OPTIMIZER_ADAMW;
-    options.muon_steps = 5;
+    options.learning_rate = MIXT_TRAIN_RATE;
+    options.momentum = MIXT_TRAIN_MOMENTUM;
+    options.muon_steps = MIXT_TRAIN_MUON_STEPS;
     return options;
 }
 

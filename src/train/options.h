@@ -22,6 +22,11 @@ typedef struct mixt_train_option {
                   mixt_train_options_older */
 } mixt_train_option;
 
+/* What counts where an option is left open and no choice of an optimizer has another one. */
+#define MIXT_TRAIN_RATE 0.002
+#define MIXT_TRAIN_MOMENTUM 0.95
+#define MIXT_TRAIN_MUON_STEPS 5
+
 /* Ends with a NULL name. */
 extern const mixt_train_option mixt_train_option_rows[];
 

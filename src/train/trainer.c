@@ -203,8 +203,15 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
     trainer->options.parts = parts;
     trainer->options.lora_alpha = adapters.alpha;
     trainer->options.lora_targets = adapters.targets;
-    trainer->options.momentum = options->momentum != 0 ? options->momentum : 0.95;
-    trainer->options.muon_steps = options->muon_steps != 0 ? options->muon_steps : 5;
+    if (options->learning_rate < 0) {
+        trainer->options.learning_rate = MIXT_TRAIN_RATE;
+    }
+    if (options->momentum == 0) {
+        trainer->options.momentum = MIXT_TRAIN_MOMENTUM;
+    }
+    if (options->muon_steps == 0) {
+        trainer->options.muon_steps = MIXT_TRAIN_MUON_STEPS;
+    }
     trainer->last_checkpoint = trainer->created;
     mixt_status status = build(trainer, error);
     if (status != MIXT_OK) {
