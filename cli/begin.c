@@ -289,10 +289,10 @@ mixt_status train_choose_optimizer(train_settings *settings, mixt_error *error)
     size_t size = sizeof settings->optimizer_line;
     const mixt_train_options asked = *training;
     double share;
+    TRY(mixt_train_options_choose(&settings->model, training, &share, error));
     if (asked.optimizer != MIXT_OPTIMIZER_AUTO) {
         return MIXT_OK;
     }
-    TRY(mixt_train_options_choose(&settings->model, training, &share, error));
     int used = snprintf(line, size, "optimizer: %s (auto", train_optimizer_name(training));
     if (share > 0) {
         used +=

@@ -105,6 +105,8 @@ static void what_is_said_stays(void **state)
             o.optimizer = (mixt_optimizer_kind)kind;
             o.batch_size = batch;
             got = choose(&model, o, &share);
+            assert_true(o.learning_rate < 0 && got.learning_rate == 0.002);
+            o.learning_rate = 0.002;
             assert_memory_equal(&got, &o, sizeof o);
             assert_true(share == 0);
         }

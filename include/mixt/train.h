@@ -55,8 +55,8 @@ typedef struct mixt_train_options {
     int batch_size;   /* windows in a micro batch */
     int accumulation; /* micro batches a step */
     int window;       /* tokens in a window */
-    double
-        learning_rate; /* the highest; below 0, the default: 0.002, or 0.004 where AUTO took Muon */
+    /* The highest; below 0, the default: 0.002, or 0.004 where AUTO took Muon. */
+    double learning_rate;
     double minimum_rate; /* at the end; as a fraction of learning_rate */
     int64_t warmup;      /* steps */
     mixt_schedule schedule;
@@ -106,8 +106,8 @@ MIXT_API mixt_status mixt_train_check(const mixt_model_options *model,
  * two thirds of those of both passes over a step's tokens (batch_size * accumulation * window; of
  * experts the chosen ones); AdamW otherwise, and where adapters learn (lora_rank): momentum and
  * muon_steps, which mean nothing then, are 0. *muon_share (may be NULL) is that ratio, 0 where it
- * does not count. Other optimizers stay as they are. mixt_trainer_create does it by itself: who
- * calls this before may say what it came to. */
+ * does not count. With another optimizer only learning_rate is settled. mixt_trainer_create does it
+ * by itself: who calls this before may say what it came to. */
 MIXT_API mixt_status mixt_train_options_choose(const mixt_model_options *model,
                                                mixt_train_options *options, double *muon_share,
                                                mixt_error *error);

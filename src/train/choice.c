@@ -64,6 +64,11 @@ static mixt_status cost_of_muon(const mixt_model_options *options, const mixt_tr
     return status;
 }
 
+static double rate_or(const mixt_train_options *options, double open)
+{
+    return options->learning_rate < 0 ? open : options->learning_rate;
+}
+
 mixt_status mixt_train_options_choose(const mixt_model_options *model, mixt_train_options *options,
                                       double *muon_share, mixt_error *error)
 {
@@ -71,10 +76,11 @@ mixt_status mixt_train_options_choose(const mixt_model_options *model, mixt_trai
     if (muon_share != NULL) {
         *muon_share = 0;
     }
+    MIXT_TRY(mixt_train_options_check(options, error));
     if (options->optimizer != MIXT_OPTIMIZER_AUTO) {
+        options->learning_rate = rate_or(options, MIXT_TRAIN_RATE);
         return MIXT_OK;
     }
-    MIXT_TRY(mixt_train_options_check(options, error));
     if (options->lora_rank == 0) {
         MIXT_TRY(cost_of_muon(model, options, &share, error));
     }
@@ -83,7 +89,7 @@ mixt_status mixt_train_options_choose(const mixt_model_options *model, mixt_trai
     }
     if (share > 0 && share <= MUON_SHARE) {
         options->optimizer = MIXT_OPTIMIZER_MUON;
-        options->learning_rate = options->learning_rate < 0 ? AUTO_RATE : options->learning_rate;
+        options->learning_rate = rate_or(options, AUTO_RATE);
         options->muon_steps = options->muon_steps != 0 ? options->muon_steps : AUTO_STEPS;
         options->momentum = options->momentum != 0 ? options->momentum : AUTO_MOMENTUM;
         options->embedding_rate = options->embedding_rate != 0
@@ -91,8 +97,7 @@ mixt_status mixt_train_options_choose(const mixt_model_options *model, mixt_trai
                                       : AUTO_EMBEDDING_FACTOR * options->learning_rate;
     } else {
         options->optimizer = MIXT_OPTIMIZER_ADAMW;
-        options->learning_rate =
-            options->learning_rate < 0 ? MIXT_TRAIN_RATE : options->learning_rate;
+        options->learning_rate = rate_or(options, MIXT_TRAIN_RATE);
         options->momentum = 0;
         options->muon_steps = 0;
     }

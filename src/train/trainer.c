@@ -203,9 +203,6 @@ mixt_status mixt_trainer_make(mixt_context *context, mixt_model *model,
     trainer->options.parts = parts;
     trainer->options.lora_alpha = adapters.alpha;
     trainer->options.lora_targets = adapters.targets;
-    if (options->learning_rate < 0) {
-        trainer->options.learning_rate = MIXT_TRAIN_RATE;
-    }
     if (options->momentum == 0) {
         trainer->options.momentum = MIXT_TRAIN_MOMENTUM;
     }
