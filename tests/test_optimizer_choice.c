@@ -147,6 +147,7 @@ static void run_keeps_it(mixt_optimizer_kind first, int batch, mixt_optimizer_ki
         train_setup_open(&setup, 1, NULL);
         setup.options.batch_size = batch;
         setup.options.optimizer = first;
+        setup.options.learning_rate = -1; /* left open, as the momentum is */
         steps_and_hash(&setup, 6 / parts, kind, parts == 1 ? whole : broken);
         if (parts == 2) {
             train_setup_new_model(&setup, NULL);
