@@ -299,7 +299,7 @@ mixt_status train_choose_optimizer(train_settings *settings, mixt_error *error)
             snprintf(line + used, size - (size_t)used,
                      "; the arithmetic of Muon's iteration is %.2g of the rest of a step", share);
     }
-    if (training->embedding_rate != asked.embedding_rate) {
+    if (training->optimizer == MIXT_OPTIMIZER_MUON) {
         used += snprintf(line + used, size - (size_t)used, "; learning rate %g, of embeddings %g",
                          training->learning_rate, training->embedding_rate);
     }

@@ -205,11 +205,6 @@ static mixt_train_options demo_training(const demo_settings *settings)
     options.steps = 0;
     options.checkpoint_seconds = 20;
     options.keep_checkpoints = settings->keep_checkpoints;
-    options.optimizer = MIXT_OPTIMIZER_MUON;
-    options.muon_steps = 3;
-    options.learning_rate = 4e-3;
-    options.momentum = 0.9;
-    options.embedding_rate = 2e-2;
     options.warmup = 20;
     return options;
 }
@@ -245,8 +240,7 @@ static int train_model(demo_state *state, const char *const *again)
     mixt_model_options shape = mixt_model_options_default();
     char part[4300];
     shape.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
-    shape.router.balance_coefficient = 0.3; /* docs/results.md, section 7 */
-    shape.attention.qk_norm = MIXT_QK_NORM_HEAD;
+    shape.attention.qk_norm = MIXT_QK_NORM_HEAD; /* docs/results.md, section 7 */
     if (shape.context_length < options.window) {
         shape.context_length = options.window;
     }

@@ -19,10 +19,12 @@
     }
 
 /* name, letter, kind, offset, low, high, value, help, aliases */
-#define ROW(n, l, k, o, lo, hi, v, h, a)                                                           \
+#define ROW(n, l, k, o, lo, hi, v, h, a) OPEN_ROW(n, l, k, o, lo, hi, v, h, a, NULL)
+/* Of an option that is left open; what it comes to then. */
+#define OPEN_ROW(n, l, k, o, lo, hi, v, h, a, f)                                                   \
     {                                                                                              \
         .name = n, .letter = l, .kind = OPTION_##k, .offset = o, .low = lo, .high = hi,            \
-        .value = v, .help = h, .aliases = a                                                        \
+        .value = v, .help = h, .aliases = a, .fallback = f                                         \
     }
 #define CHOICE(n, o, c, h)                                                                         \
     {                                                                                              \
@@ -189,15 +191,8 @@ const cli_option options_training[] = {
     ROW("accumulation", 0, INT, TRAIN(accumulation), 1, 65536, "N", "micro batches in a step",
         "gradient-accumulation-steps"),
     ROW("window", 0, INT, TRAIN(window), 1, 1 << 24, "N", "tokens in a window", "block-size"),
-    {.name = "learning-rate",
-     .kind = OPTION_NUMBER,
-     .offset = TRAIN(learning_rate),
-     .low = 0,
-     .high = 1e6,
-     .value = "X",
-     .help = "highest learning rate",
-     .aliases = "lr",
-     .fallback = "0.002; 0.004 where auto took Muon"},
+    OPEN_ROW("learning-rate", 0, NUMBER, TRAIN(learning_rate), 0, 1e6, "X", "highest learning rate",
+             "lr", "0.002; 0.004 where auto took Muon"),
     ROW("minimum-rate", 0, NUMBER, TRAIN(minimum_rate), 0, 1, "X",
         "learning rate at the end, as a fraction of the highest", NULL),
     ROW("warmup", 0, LONG, TRAIN(warmup), 0, FAR, "N", "steps of warm-up", "warmup-iters"),
@@ -213,21 +208,11 @@ const cli_option options_training[] = {
         "optimizer", TRAIN(optimizer), "adamw muon auto",
         "muon: of matrices in attention, experts and MLPs, AdamW of all else (2502.16982); auto: "
         "muon where that costs a step little, adamw else and of adapters"),
-    {.name = "momentum",
-     .kind = OPTION_NUMBER,
-     .offset = TRAIN(momentum),
-     .low = 1e-30,
-     .high = 0.9999999,
-     .value = "X",
-     .help = "Muon: of the gradients",
-     .fallback = "0.95; 0.9 where auto took it"},
-    {.name = "muon-steps",
-     .kind = OPTION_LONG,
-     .offset = TRAIN(muon_steps),
-     .low = 1,
-     .high = 100,
-     .help = "Muon: steps of the iteration that makes matrices orthogonal",
-     .fallback = "5; 3 where auto took it"},
+    OPEN_ROW("momentum", 0, NUMBER, TRAIN(momentum), 1e-30, 0.9999999, "X",
+             "Muon: of the gradients", NULL, "0.95; 0.9 where auto took it"),
+    OPEN_ROW("muon-steps", 0, LONG, TRAIN(muon_steps), 1, 100, NULL,
+             "Muon: steps of the iteration that makes matrices orthogonal", NULL,
+             "5; 3 where auto took it"),
     ROW("embedding-rate", 0, NUMBER, TRAIN(embedding_rate), 0, 1e6, "X",
         "highest learning rate of the embeddings; 0: learning-rate, 5 times that where auto took "
         "Muon",

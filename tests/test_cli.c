@@ -859,6 +859,9 @@ static void test_bench(void **state)
 static void test_full_disk(void **state)
 {
     (void)state;
+    run_argv((const char *const[]){shell_program, "help", NULL}, "/dev/null", "/dev/full");
+    assert_int_equal(last.status, 1);
+    assert_has(last.err, "mixt help: standard output: No space left on device");
     run_argv((const char *const[]){shell_program, "help", "train", NULL}, "/dev/null", "/dev/full");
     assert_int_equal(last.status, 1);
     /* or "write error", where a write before the last one failed: its reason is gone */
