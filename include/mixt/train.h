@@ -64,8 +64,8 @@ typedef struct mixt_train_options {
     double beta1, beta2, epsilon, weight_decay; /* AdamW (Loshchilov & Hutter 2019) */
     double clip;                                /* global gradient norm; 0 is off */
     uint64_t seed;
-    bool bf16;                 /* products in bf16 with fp32 sums and fp32 master weights */
-    bool recompute;            /* expert and FFN activations are recomputed in backward */
+    bool bf16;      /* products of passes and of Muon in bf16, with fp32 sums and master weights */
+    bool recompute; /* expert and FFN activations are recomputed in backward */
     int64_t checkpoint_every;  /* steps; 0: only at the end */
     double checkpoint_seconds; /* also after this time; 0 is off */
     int keep_checkpoints;      /* verified ones to keep, at least 2 */

@@ -15,6 +15,7 @@ typedef struct muon_work {
     int64_t first, matrices; /* of the stack, in this group */
     int64_t rows, columns, values;
     int64_t side;    /* the shorter one */
+    bool exact;      /* products in fp32: with BLAS too, as their bits are not to depend on threads */
     mixt_gemm *list; /* [matrices] */
     double *sums;    /* [matrices, parts of MIXT_ELEMENTS values]: squares */
     real *x, *next;  /* [matrices, rows, columns] */
@@ -169,7 +170,7 @@ static mixt_gemm gram_product(const muon_work *w, int64_t i)
                        .b_column = wide ? w->columns : 1,
                        .c = w->gram + i * w->side * w->side,
                        .c_row = w->side,
-                       .exact = true,
+                       .exact = w->exact,
                        .lower = true};
 }
 
@@ -187,7 +188,7 @@ static mixt_gemm square_product(const muon_work *w, int64_t i)
                        .b_column = 1,
                        .c = w->polynomial + i * w->side * w->side,
                        .c_row = w->side,
-                       .exact = true,
+                       .exact = w->exact,
                        .lower = true};
 }
 
@@ -207,7 +208,7 @@ static mixt_gemm next_product(const muon_work *w, int64_t i)
                        .c = w->next + i * w->values,
                        .c_row = w->columns,
                        .accumulate = true,
-                       .exact = true};
+                       .exact = w->exact};
 }
 
 static void multiply(const muon_work *w, mixt_gemm (*product)(const muon_work *w, int64_t i))
@@ -242,7 +243,8 @@ void MIXT_REAL(mixt_muon_forward)(const mixt_call *call)
                    .rows = shape->size[1],
                    .columns = shape->size[2],
                    .values = shape->size[1] * shape->size[2],
-                   .side = mixt_least(shape->size[1], shape->size[2])};
+                   .side = mixt_least(shape->size[1], shape->size[2]),
+                   .exact = call->compute->matmul != MIXT_MATMUL_BF16};
     real *room = call->workspace;
     w.list = call->workspace;
     room += mixt_gemm_list_reals(most);

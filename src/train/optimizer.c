@@ -310,8 +310,7 @@ mixt_status mixt_optimizer_create(mixt_trainer *trainer, mixt_error *error)
     MIXT_TRY(trainer->ranks != NULL ? append_pieces(trainer, error) : MIXT_OK);
     MIXT_TRY(mixt_plan_finish(optimizer->plan, error));
     MIXT_TRY(mixt_instance_create(optimizer->plan, &trainer->context->device,
-                                  mixt_context_matmul(trainer->context), &optimizer->instance,
-                                  error));
+                                  mixt_train_matmul(trainer), &optimizer->instance, error));
     bind(trainer);
     optimizer->sums =
         calloc((size_t)parts_of(optimizer, MIXT_TRAIN_WEIGHTS), sizeof *optimizer->sums);

@@ -160,14 +160,13 @@ static mixt_status build(mixt_trainer *trainer, mixt_error *error)
                                         .real_size = sizeof(float),
                                         .recompute = o->recompute,
                                         .exact_reduce = o->exact_reduce};
-    mixt_matmul matmul = o->bf16 ? MIXT_MATMUL_BF16 : mixt_context_matmul(trainer->context);
     if (o->bf16) {
         mixt_context_prepare_bf16(trainer->context);
     }
     MIXT_TRY(mixt_graph_create(trainer->model, &graph_options, &trainer->graph, error));
     MIXT_TRY(allocate(trainer, error));
-    MIXT_TRY(mixt_instance_create(trainer->graph->plan, &trainer->context->device, matmul,
-                                  &trainer->instance, error));
+    MIXT_TRY(mixt_instance_create(trainer->graph->plan, &trainer->context->device,
+                                  mixt_train_matmul(trainer), &trainer->instance, error));
     MIXT_TRY(
         mixt_weights_create(trainer->model, &trainer->context->device, &trainer->weights, error));
     MIXT_TRY(bind(trainer, error));

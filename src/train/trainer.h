@@ -110,6 +110,12 @@ struct mixt_trainer {
     char hash[MIXT_SHA256_HEX];
 };
 
+/* The kind of matrix products of a step: passes, and what Muon iterates. */
+static inline mixt_matmul mixt_train_matmul(const mixt_trainer *trainer)
+{
+    return trainer->options.bf16 ? MIXT_MATMUL_BF16 : mixt_context_matmul(trainer->context);
+}
+
 /* Seconds of a clock that only goes forward. */
 double mixt_train_time(void);
 

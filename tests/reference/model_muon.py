@@ -7,8 +7,8 @@ Needs torch 2.9 or newer, and transformers 4 (in which an expert's matrices are 
 own). Batches, rates, clipping and the form of the file are those of model_adamw.py. The matrices of
 attention, experts and MLPs are torch.optim.Muon's (momentum 0.95 with Nesterov,
 adjust_lr_fn="match_rms_adamw"), the others torch.optim.AdamW's. torch runs the Newton-Schulz
-iteration in bfloat16; here its own code is given a module `torch` whose bfloat16 is the precision
-of the run, float64 or float32.
+iteration in bfloat16, as the losses "total_bf16" have it, of a model in float32; for all else its
+own code is given a module `torch` whose bfloat16 is the precision of the run, float64 or float32.
 """
 
 import contextlib
@@ -68,6 +68,8 @@ def make(name, folder):
         norms = {key: value.norm().item() for key, value in double.named_parameters()}
     with precise(torch.float32):
         single, _ = curves.train(OPTIONS, model, optimizers(model), batches)
+    usual = common.build(name)
+    curve["total_bf16"] = curves.train(OPTIONS, usual, optimizers(usual), batches)[0]["total"]
     curves.write(folder / "expected-muon.json", OPTIONS, batches, (curve, gap, norms), single)
 
 
