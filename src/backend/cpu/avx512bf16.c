@@ -13,56 +13,146 @@
 #endif
 #include "backend/cpu/avx512_tile.h"
 
-#define CHUNK 32 /* k that are packed as fp32 at once */
+/* As in avx512_gemm.c: rows that all panels take their part of, and from what is fetched to them.
+ */
+#define COPY_ROWS 8
+#define COPY_AHEAD 16
+#define CHUNK 128 /* k of rows that are rounded at once: half as many pairs, in the first cache */
 
-/* A row of pairs from a row of fp32 and the next, of `stride` floats, or from an even one alone.
- * Then 0 of a row of A meets -0 of a column: their product leaves every sum as it is, -0 too. */
-static inline __attribute__((always_inline)) void
-store_pairs(const float *even, const bool odd, const int stride, float *to, const int width)
+/* The first `count` of sixteen lanes. */
+INLINE __mmask16 first_lanes(int count)
 {
-    const __m512i none = _mm512_set1_epi32(width == TILE_ROWS ? 0 : INT32_MIN);
+    return mask_of(count < 0 ? 0 : count < 16 ? count : 16);
+}
+
+/* Pairs of sixteen lanes of an even k and the next. */
+INLINE __m512i pairs_of(__m512 even, __m512 odd)
+{
+    return _mm512_or_si512(_mm512_srli_epi32(round_bf16(even), 16), round_bf16(odd));
+}
+
+/* Behind the last k, if that is an even one: 0 of a row of A meets -0 of a column, as their product
+ * leaves every sum as it is, -0 too. */
+INLINE __m512 none_of(const int width)
+{
+    return _mm512_set1_ps(width == TILE_ROWS ? 0.0F : -0.0F);
+}
+
+/* A row of pairs from a row of fp32 and the next, of `stride` floats, or from an even one alone. */
+INLINE void store_pairs(const float *even, const bool odd, const int stride, float *to,
+                        const int width)
+{
     for (int lane = 0; lane < width; lane += 16) {
-        __m512i pairs = _mm512_srli_epi32(round_bf16(_mm512_loadu_ps(even + lane)), 16);
-        __m512i second = odd ? round_bf16(_mm512_loadu_ps(even + stride + lane)) : none;
-        v_store(to + lane, _mm512_castsi512_ps(_mm512_or_si512(pairs, second)),
-                width - lane < 16 ? width - lane : 16);
+        __m512 second = odd ? _mm512_loadu_ps(even + stride + lane) : none_of(width);
+        __m512i pairs = pairs_of(_mm512_loadu_ps(even + lane), second);
+        v_store(to + lane, _mm512_castsi512_ps(pairs), width - lane < 16 ? width - lane : 16);
     }
 }
 
-/* `rows` has rows of whole vectors, so that no load overlaps two stores and waits for them. */
-static inline __attribute__((always_inline)) void pack_columns(int64_t k, int columns,
-                                                               const float *x, int64_t x_k,
-                                                               int64_t x_width, float *panel,
-                                                               const int width)
+/* Pairs of k [p, end) of a panel whose columns lie side by side; p is even. */
+INLINE void copy_pairs(int64_t p, int64_t end, int columns, const float *x, int64_t x_k,
+                       float *panel, const int width)
 {
-    const int stride = (width + 15) / 16 * 16;
-    float rows[CHUNK * TILE_COLUMNS];
-    for (int64_t begin = 0; begin < k; begin += CHUNK) {
-        int count = k - begin < CHUNK ? (int)(k - begin) : CHUNK, p = 0;
-        pack_panel(count, columns, x + begin * x_k, x_k, x_width, rows, stride);
-        for (; p + 2 <= count; p += 2) {
-            store_pairs(rows + p * stride, true, stride, panel, width);
-            panel += width;
+    x += p * x_k;
+    panel += p / 2 * width;
+    for (; p < end; p += 2) {
+        for (int lane = 0; lane < width; lane += 16) {
+            const __mmask16 valid = first_lanes(columns - lane), lanes = first_lanes(width - lane);
+            const float *from = x + lane, *next = from + x_k;
+            _mm_prefetch((const char *)(from + COPY_AHEAD * x_k), _MM_HINT_T0);
+            _mm_prefetch((const char *)(next + COPY_AHEAD * x_k), _MM_HINT_T0);
+            __m512 odd = p + 1 < end ? _mm512_maskz_loadu_ps(valid, next) : none_of(width);
+            __m512i pairs = pairs_of(_mm512_maskz_loadu_ps(valid, from), odd);
+            _mm512_mask_storeu_epi32(panel + lane, lanes, pairs);
         }
-        if (p < count) {
-            store_pairs(rows + p * stride, false, stride, panel, width);
+        x += 2 * x_k;
+        panel += width;
+    }
+}
+
+/* Panels whose columns lie side by side. */
+INLINE void pack_copies(int64_t k, int64_t columns, const float *x, int64_t x_k, float *panels,
+                        const int width)
+{
+    for (int64_t p = 0; p < k; p += COPY_ROWS) {
+        int64_t end = p + COPY_ROWS < k ? p + COPY_ROWS : k;
+        for (int64_t i = 0; i < columns; i += width) {
+            int valid = columns - i < width ? (int)(columns - i) : width;
+            copy_pairs(p, end, valid, x + i, x_k, panels + i * ((k + 1) / 2), width);
         }
+    }
+}
+
+/* Pairs of 32 k of one column. */
+INLINE void round_pairs_of(const float *x, float *to)
+{
+    const __m512i upper_words =
+        _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27,
+                         25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    __m512i low = round_bf16(_mm512_loadu_ps(x)), high = round_bf16(_mm512_loadu_ps(x + 16));
+    _mm512_storeu_si512(to, _mm512_permutex2var_epi16(low, upper_words, high));
+}
+
+/* Pairs of one column, whose k lie side by side. */
+INLINE void round_column(int64_t k, const float *x, float *to, const int width)
+{
+    int64_t p = 0;
+    for (; p + 32 <= k; p += 32) {
+        _mm_prefetch((const char *)(x + p + CHUNK), _MM_HINT_T0);
+        _mm_prefetch((const char *)(x + p + CHUNK + 16), _MM_HINT_T0);
+        round_pairs_of(x + p, to + p / 2);
+    }
+    if (p < k) {
+        float rest[32];
+        for (int i = 0; i < 32; i += 16) {
+            const __mmask16 valid = first_lanes((int)(k - p) - i);
+            _mm512_storeu_ps(rest + i, _mm512_maskz_loadu_ps(valid, x + p + i));
+        }
+        if (k % 2 != 0) {
+            rest[k - p] = width == TILE_ROWS ? 0.0F : -0.0F;
+        }
+        round_pairs_of(rest, to + p / 2);
+    }
+}
+
+/* Panels whose k lie side by side: columns are rounded first, so that pairs are turned. */
+INLINE void pack_turned(int64_t k, int64_t columns, const float *x, int64_t x_width, float *panels,
+                        const int width)
+{
+    float pairs[TILE_COLUMNS * CHUNK / 2];
+    for (; columns > 0; columns -= width) {
+        int valid = columns < width ? (int)columns : width;
+        for (int64_t begin = 0; begin < k; begin += CHUNK) {
+            int64_t count = k - begin < CHUNK ? k - begin : CHUNK, cells = (count + 1) / 2;
+            for (int i = 0; i < valid; i++) {
+                round_column(count, x + i * x_width + begin, pairs + i * CHUNK / 2, width);
+            }
+            pack_panel(cells, valid, pairs, 1, CHUNK / 2, panels, width);
+            panels += cells * width;
+        }
+        x += width * x_width;
+    }
+}
+
+INLINE void pack_pairs_of(int64_t k, int64_t columns, const float *x, const int64_t steps[2],
+                          float *panels, const int width)
+{
+    if (steps[1] == 1) {
+        pack_copies(k, columns, x, steps[0], panels, width);
+    } else {
+        pack_turned(k, columns, x, steps[1], panels, width);
     }
 }
 
 static void kernel_pack_pairs(int64_t k, int64_t width, const float *x, int64_t x_k,
                               int64_t x_width, float *panels, int panel_width)
 {
+    const int64_t steps[2] = {x_k, x_width};
     assert(panel_width == TILE_ROWS || panel_width == TILE_COLUMNS);
-    for (; width > 0; width -= panel_width) {
-        int columns = width < panel_width ? (int)width : panel_width;
-        if (panel_width == TILE_ROWS) {
-            pack_columns(k, columns, x, x_k, x_width, panels, TILE_ROWS);
-        } else {
-            pack_columns(k, columns, x, x_k, x_width, panels, TILE_COLUMNS);
-        }
-        x += panel_width * x_width;
-        panels += panel_width * ((k + 1) / 2);
+    if (panel_width == TILE_ROWS) {
+        pack_pairs_of(k, width, x, steps, panels, TILE_ROWS);
+    } else {
+        pack_pairs_of(k, width, x, steps, panels, TILE_COLUMNS);
     }
 }
 
