@@ -14,8 +14,8 @@ typedef struct muon_work {
     const mixt_call *call;
     int64_t first, matrices; /* of the stack, in this group */
     int64_t rows, columns, values;
-    int64_t side;    /* the shorter one */
-    bool exact;      /* products in fp32: with BLAS too, as their bits are not to depend on threads */
+    int64_t side; /* the shorter one */
+    bool exact;   /* products in fp32: with BLAS too, as their bits are not to depend on threads */
     mixt_gemm *list; /* [matrices] */
     double *sums;    /* [matrices, parts of MIXT_ELEMENTS values]: squares */
     real *x, *next;  /* [matrices, rows, columns] */
