@@ -26,6 +26,8 @@ enum {
     DOMAINS_MAX = 32,
 };
 #define HELDOUT 0.05
+/* How many times as fast bfloat16 has to be, for 2^-8 of each operand. */
+#define BF16_PAYS 1.2
 
 typedef struct demo_settings {
     machine_settings machine;
@@ -36,11 +38,13 @@ typedef struct demo_settings {
 
 typedef struct demo_state {
     const demo_settings *settings;
+    bool products_said; /* --matmul */
     cli_resources resources;
     mixt_error error;
     mixt_score_row *scores; /* of the domains, then of all */
     char *words;            /* what the atlas says: two paragraphs */
     char text[4200], tokenizer[4200], run[4200], model[4200], trace[4200], page[4200];
+    char products[4200];
 } demo_state;
 
 static const cli_option demo_options[] = {
@@ -197,6 +201,48 @@ static mixt_status prepare_training(demo_state *state)
     return open_training_data(&(string_list){paths, 1}, HELDOUT, resources, &state->error);
 }
 
+/* Measures whether this machine multiplies bfloat16 much faster than fp32. */
+static bool measure_products(const demo_state *state)
+{
+    mixt_host host;
+    mixt_bench_host(state->resources.context, &host);
+    double ratio = host.bf16_flops[host.bf16_chosen] / host.bf16_flops[0];
+    if (host.bf16_chosen == 0 || ratio < BF16_PAYS) {
+        return false;
+    }
+    printf("It learns with products of bfloat16, %.1f times as fast here as those of fp32\n"
+           "(--matmul exact: fp32).\n",
+           ratio);
+    return true;
+}
+
+/* Chosen once, as a run that goes on has to keep its products. */
+static mixt_status choose_products(demo_state *state, bool *bf16)
+{
+    static const char *const words[] = {"exact", "bf16"};
+    char *was, what[200];
+    size_t length;
+    if (state->products_said) {
+        return MIXT_OK;
+    }
+    if (!files_exist(state->products)) {
+        *bf16 = measure_products(state);
+        return files_replace(state->products, words[*bf16], strlen(words[*bf16]))
+                   ? MIXT_OK
+                   : set_io_error(&state->error, state->products);
+    }
+    mixt_status status = files_read(state->products, 64, &was, &length, what);
+    if (status != MIXT_OK) {
+        return set_error(&state->error, status, "%.400s: %s", state->products, what);
+    }
+    *bf16 = strcmp(was, words[1]) == 0;
+    bool known = *bf16 || strcmp(was, words[0]) == 0;
+    free(was);
+    return known ? MIXT_OK
+                 : set_error(&state->error, MIXT_ERROR_FORMAT, "%.400s: is neither %s nor %s",
+                             state->products, words[0], words[1]);
+}
+
 /* docs/results.md, section 7, has what each of these is worth. */
 static mixt_train_options demo_training(const demo_settings *settings)
 {
@@ -207,6 +253,15 @@ static mixt_train_options demo_training(const demo_settings *settings)
     options.keep_checkpoints = settings->keep_checkpoints;
     options.warmup = 20;
     return options;
+}
+
+/* Small, so that it sees much text in its time (docs/results.md, section 7). */
+static void set_shape(mixt_model_options *shape)
+{
+    shape->hidden_size = 128;
+    shape->heads = 4;
+    shape->ffn_size = 256;
+    shape->attention.qk_norm = MIXT_QK_NORM_HEAD;
 }
 
 static void print_model_line(const mixt_model *model)
@@ -240,7 +295,7 @@ static int train_model(demo_state *state, const char *const *again)
     mixt_model_options shape = mixt_model_options_default();
     char part[4300];
     shape.vocab_size = mixt_tokenizer_vocab_size(resources->tokenizer);
-    shape.attention.qk_norm = MIXT_QK_NORM_HEAD; /* docs/results.md, section 7 */
+    set_shape(&shape);
     if (shape.context_length < options.window) {
         shape.context_length = options.window;
     }
@@ -248,6 +303,9 @@ static int train_model(demo_state *state, const char *const *again)
         return fail_error(&state->error);
     }
     print_model_line(resources->model);
+    if (choose_products(state, &options.bf16) != MIXT_OK) {
+        return fail_error(&state->error);
+    }
     print_legend(&shape);
     int status = train_run(&(training_run){
         .resources = resources, .options = &options, .folder = state->run, .again = again});
@@ -552,7 +610,6 @@ static int run_stages(demo_state *state, const char *const *again)
 static int run_demo(void *user, cli_arguments *arguments)
 {
     const demo_settings *settings = user;
-    (void)arguments;
     char seconds[NUMBER_SIZE];
     char shown[PATH_MAX];
     demo_state *state = calloc(1, sizeof *state);
@@ -560,9 +617,11 @@ static int run_demo(void *user, cli_arguments *arguments)
         return fail_with(STATUS_FAILED, "out of memory");
     }
     state->settings = settings;
+    state->products_said = options_given(arguments, "matmul") != NULL;
     const char *out = settings->out;
     bool fits = files_join(state->text, sizeof state->text, out, "text") &&
                 files_join(state->tokenizer, sizeof state->tokenizer, out, "tokenizer") &&
+                files_join(state->products, sizeof state->products, out, "products") &&
                 files_join(state->run, sizeof state->run, out, "run") &&
                 files_join(state->model, sizeof state->model, out, "model") &&
                 files_join(state->trace, sizeof state->trace, out, "trace.safetensors") &&
