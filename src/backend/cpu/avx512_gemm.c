@@ -10,11 +10,6 @@
 #define TILE_LANES
 #include "backend/cpu/avx512_tile.h"
 
-/* Rows that copies take at once: all panels take their part of them while they are in the first
- * cache, and the next ones are fetched, because strides defeat the hardware's prefetcher. */
-#define COPY_ROWS 8
-#define COPY_AHEAD 16 /* rows from what is fetched to what is copied */
-
 /* Rows [p, end) of a panel of `width` columns that lie side by side. Sixteen lanes are stored also
  * where fewer belong to the row: the next row's store writes over the rest, and the last row's (k
  * in all) is masked. */

@@ -4,6 +4,11 @@
 
 #include "backend/cpu/avx512_lanes.h"
 
+/* Rows that copies take at once: all panels take their part of them while they are in the first
+ * cache, and the next ones are fetched, because strides defeat the hardware's prefetcher. */
+#define COPY_ROWS 8
+#define COPY_AHEAD 16 /* rows from what is fetched to what is copied */
+
 typedef struct pack_chunk {
     const float *x;
     int64_t x_k, x_width;

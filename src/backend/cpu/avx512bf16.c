@@ -13,10 +13,6 @@
 #endif
 #include "backend/cpu/avx512_tile.h"
 
-/* As in avx512_gemm.c: rows that all panels take their part of, and from what is fetched to them.
- */
-#define COPY_ROWS 8
-#define COPY_AHEAD 16
 #define CHUNK 128 /* k of rows that are rounded at once: half as many pairs, in the first cache */
 
 /* The first `count` of sixteen lanes. */
@@ -83,35 +79,13 @@ INLINE void pack_copies(int64_t k, int64_t columns, const float *x, int64_t x_k,
     }
 }
 
-/* Pairs of 32 k of one column. */
-INLINE void round_pairs_of(const float *x, float *to)
+/* Pairs of k that lie side by side; of an odd last one the lower half alone is written. */
+static void round_pairs(int64_t k, const float *x, uint32_t *to)
 {
-    const __m512i upper_words =
-        _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27,
-                         25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
-    __m512i low = round_bf16(_mm512_loadu_ps(x)), high = round_bf16(_mm512_loadu_ps(x + 16));
-    _mm512_storeu_si512(to, _mm512_permutex2var_epi16(low, upper_words, high));
-}
-
-/* Pairs of one column, whose k lie side by side. */
-INLINE void round_column(int64_t k, const float *x, float *to, const int width)
-{
-    int64_t p = 0;
-    for (; p + 32 <= k; p += 32) {
-        _mm_prefetch((const char *)(x + p + CHUNK), _MM_HINT_T0);
-        _mm_prefetch((const char *)(x + p + CHUNK + 16), _MM_HINT_T0);
-        round_pairs_of(x + p, to + p / 2);
-    }
-    if (p < k) {
-        float rest[32];
-        for (int i = 0; i < 32; i += 16) {
-            const __mmask16 valid = first_lanes((int)(k - p) - i);
-            _mm512_storeu_ps(rest + i, _mm512_maskz_loadu_ps(valid, x + p + i));
-        }
-        if (k % 2 != 0) {
-            rest[k - p] = width == TILE_ROWS ? 0.0F : -0.0F;
-        }
-        round_pairs_of(rest, to + p / 2);
+    for (int64_t i = 0; i < k; i += 16) {
+        const __mmask16 there = (__mmask16)(k - i < 16 ? (1U << (k - i)) - 1U : 0xFFFF);
+        __m512i high = _mm512_srli_epi32(round_bf16(_mm512_maskz_loadu_ps(there, x + i)), 16);
+        _mm256_mask_storeu_epi16(to + i / 2, there, _mm512_cvtepi32_epi16(high));
     }
 }
 
@@ -119,13 +93,21 @@ INLINE void round_column(int64_t k, const float *x, float *to, const int width)
 INLINE void pack_turned(int64_t k, int64_t columns, const float *x, int64_t x_width, float *panels,
                         const int width)
 {
+    const uint16_t none = width == TILE_ROWS ? 0 : 0x8000; /* as none_of */
     float pairs[TILE_COLUMNS * CHUNK / 2];
     for (; columns > 0; columns -= width) {
         int valid = columns < width ? (int)columns : width;
         for (int64_t begin = 0; begin < k; begin += CHUNK) {
             int64_t count = k - begin < CHUNK ? k - begin : CHUNK, cells = (count + 1) / 2;
             for (int i = 0; i < valid; i++) {
-                round_column(count, x + i * x_width + begin, pairs + i * CHUNK / 2, width);
+                const float *from = x + i * x_width + begin;
+                void *to = pairs + i * CHUNK / 2;
+                EACH(line, CHUNK / 16)
+                _mm_prefetch((const char *)(from + CHUNK + 16 * line), _MM_HINT_T0);
+                round_pairs(count, from, to);
+                if (count % 2 != 0) {
+                    memcpy((uint16_t *)to + count, &none, sizeof none);
+                }
             }
             pack_panel(cells, valid, pairs, 1, CHUNK / 2, panels, width);
             panels += cells * width;
@@ -219,15 +201,6 @@ static void pack_typed_pairs(const mixt_row_range *from, float *panels, int pane
 
 #define r_add_pair(sum, word, x)                                                                   \
     TILE_ADD(sum, _mm512_castsi512_ps(word), _mm512_castsi512_ps(_mm512_set1_epi32((int)(x))))
-
-static void round_pairs(int64_t k, const float *x, uint32_t *to)
-{
-    for (int64_t i = 0; i < k; i += 16) {
-        const __mmask16 there = (__mmask16)(k - i < 16 ? (1U << (k - i)) - 1U : 0xFFFF);
-        __m512i high = _mm512_srli_epi32(round_bf16(_mm512_maskz_loadu_ps(there, x + i)), 16);
-        _mm256_mask_storeu_epi16(to + i / 2, there, _mm512_cvtepi32_epi16(high));
-    }
-}
 
 #define STREAM_PAIRS
 #define STREAM_GROUPS 2
