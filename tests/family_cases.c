@@ -26,6 +26,18 @@ static void as_mistral(mixt_model_options *o)
     o->attention.window = 3;
 }
 
+static void as_qwen2(mixt_model_options *o)
+{
+    o->experts = 0;
+    o->attention.qkv_bias = true;
+}
+
+static void as_qwen3(mixt_model_options *o)
+{
+    o->experts = 0;
+    o->attention.qk_norm = MIXT_QK_NORM_HEAD;
+}
+
 static void as_mixtral(mixt_model_options *o)
 {
     (void)o;
@@ -133,6 +145,8 @@ const test_family test_families[] = {
     {"llama", as_llama},
     {"llama", as_biased_llama},
     {"mistral", as_mistral},
+    {"qwen2", as_qwen2},
+    {"qwen3", as_qwen3},
     {"mixtral", as_mixtral},
     {"deepseek", as_deepseek},
     {"qwen2_moe", as_qwen2_moe},

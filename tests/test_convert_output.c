@@ -323,6 +323,13 @@ static void window(mixt_model_options *options)
     options->attention.window = 4;
 }
 
+static void narrow_heads(mixt_model_options *options)
+{
+    options->experts = 0;
+    options->attention.qkv_bias = true;
+    options->head_dim = 4;
+}
+
 static void part_of_a_head(mixt_model_options *options)
 {
     options->rope.dims = 4;
@@ -348,6 +355,7 @@ static void forms_that_lost_something(void **state)
         void (*change)(mixt_model_options *options);
         const char *architecture, *family, *alone;
     } rows[] = {{window, "mixt-own", "mistral", "attention.window (llama.cpp's llama lacks it)"},
+                {narrow_heads, "llama", "qwen2", ""},
                 {part_of_a_head, "mixt-own", "mixt",
                  "rope.dims other than head_dim (llama.cpp's llama lacks it)"},
                 {top_k_softmax, "llama", "mixtral", ""},

@@ -298,6 +298,7 @@ static void builtin_templates_are_named(void **state)
     assert_null(mixt_chat_builtin(""));
     assert_ptr_equal(mixt_chat_builtin("mixtral"), mixt_chat_builtin("mistral"));
     assert_ptr_equal(mixt_chat_builtin("qwen2_moe"), mixt_chat_builtin("chatml"));
+    assert_ptr_equal(mixt_chat_builtin("qwen2"), mixt_chat_builtin("chatml"));
 }
 
 /* For tests/reference/templates.py. */

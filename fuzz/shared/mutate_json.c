@@ -48,6 +48,8 @@ static void gather(json_t *parent, node_list *list)
 static const char *const words[] = {"mixtral",
                                     "llama",
                                     "mistral",
+                                    "qwen2",
+                                    "qwen3",
                                     "qwen2_moe",
                                     "qwen3_moe",
                                     "olmoe",

@@ -128,6 +128,7 @@ const char *mixt_pre_tokenizer_of_architecture(const char *architecture)
         {"qwen2moe", "qwen2"},
         {"qwen3moe", "qwen2"},
         {"qwen2", "qwen2"},
+        {"qwen3", "qwen2"},
         {"starcoder", "starcoder"},
         {"gpt-oss", "gpt-4o"},
         {"refact", "refact"},

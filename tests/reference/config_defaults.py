@@ -37,6 +37,11 @@ COMMON = {
     "use_cache": [True, False],
     "hidden_act": ["silu"],
 }
+WINDOWLESS = {
+    "use_sliding_window": [False],
+    "sliding_window": [4096],
+    "max_window_layers": [2, 28],
+}
 ROUTED = {"num_experts_per_tok": [2, 3, 6], "output_router_logits": [False]}
 MLA = {
     "q_lora_rank": [24, 48],
@@ -63,6 +68,11 @@ FAMILIES = {
         {"head_dim": [4, 8], "attention_bias": [False], "mlp_bias": [False], "pretraining_tp": [1]},
     ),
     "mistral": ({"intermediate_size": 80}, {"head_dim": [4, 8], "sliding_window": [16, 4096]}),
+    "qwen2": ({"intermediate_size": 80}, WINDOWLESS),
+    "qwen3": (
+        {"intermediate_size": 80},
+        {**WINDOWLESS, "head_dim": [4, 8], "attention_bias": [False]},
+    ),
     "mixtral": (
         {"intermediate_size": 80, "num_local_experts": 8},
         {
@@ -112,11 +122,9 @@ FAMILIES = {
         {"moe_intermediate_size": 24, "shared_expert_intermediate_size": 40, "num_experts": 16},
         {
             **ROUTED,
+            **WINDOWLESS,
             "intermediate_size": [80],
             "norm_topk_prob": [True, False],
-            "use_sliding_window": [False],
-            "sliding_window": [4096],
-            "max_window_layers": [2, 28],
             "decoder_sparse_step": [1],
             "mlp_only_layers": [[]],
             "qkv_bias": [True],
@@ -126,12 +134,10 @@ FAMILIES = {
         {"moe_intermediate_size": 24, "num_experts": 16},
         {
             **ROUTED,
+            **WINDOWLESS,
             "intermediate_size": [80],
             "head_dim": [4, 8],
             "norm_topk_prob": [True, False],
-            "use_sliding_window": [False],
-            "sliding_window": [4096],
-            "max_window_layers": [2, 28],
             "decoder_sparse_step": [1],
             "mlp_only_layers": [[]],
             "attention_bias": [False],
@@ -346,7 +352,8 @@ def fixture(old_python):
         common = families[family]
         given, plain, unknown, _, _ = draw(family, generator)
         options, why = transformers_options(family, plain)
-        if why is None and plain.get("rope_interleave", True):  # mixt refuses false
+        # mixt refuses false of the one and null of the other
+        if why is None and plain.get("rope_interleave", True) and plain.get("topk_method", True):
             case = {"family": family, "config": without(given, common["config"])}
             if unknown:
                 case["refused"] = unknown

@@ -38,6 +38,26 @@ MISTRAL = {
     "sliding_window": None, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
     "transformers_version": "4.42.0", "use_cache": True, "vocab_size": 96,
 }
+QWEN2 = {
+    "architectures": ["Qwen2ForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 0,
+    "eos_token_id": 0, "hidden_act": "silu", "hidden_size": 32, "initializer_range": 0.02,
+    "intermediate_size": 72, "max_position_embeddings": 64, "max_window_layers": 24,
+    "model_type": "qwen2", "num_attention_heads": 4, "num_hidden_layers": 2,
+    "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+    "sliding_window": 32768, "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+    "transformers_version": "4.40.1", "use_cache": True, "use_mrope": False,
+    "use_sliding_window": False, "vocab_size": 96,
+}
+QWEN3 = {
+    "architectures": ["Qwen3ForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+    "bos_token_id": 0, "eos_token_id": 1, "head_dim": 16, "hidden_act": "silu", "hidden_size": 32,
+    "initializer_range": 0.02, "intermediate_size": 72, "max_position_embeddings": 64,
+    "max_window_layers": 28, "model_type": "qwen3", "num_attention_heads": 4,
+    "num_hidden_layers": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_scaling": None,
+    "rope_theta": 1000000.0, "sliding_window": None, "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16", "transformers_version": "4.51.0", "use_cache": True,
+    "use_sliding_window": False, "vocab_size": 96,
+}
 MIXTRAL = {
     "architectures": ["MixtralForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1,
     "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 32, "initializer_range": 0.02,
@@ -193,6 +213,8 @@ CONFIGS = {
     "llama-gqa": {**LLAMA, "num_key_value_heads": 2, "tie_word_embeddings": True},
     "mistral": MISTRAL,
     "mistral-window": {**MISTRAL, "sliding_window": 8, "transformers_version": "4.34.0.dev0"},
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
     "mixtral": MIXTRAL,
     "deepseek": DEEPSEEK,
     "qwen2_moe": QWEN2_MOE,

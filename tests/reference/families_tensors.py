@@ -41,11 +41,16 @@ def gated(prefix, hidden, width, names=("gate_proj", "up_proj", "down_proj")):
 
 
 def llama(config):
+    """Also Qwen2 (biases of q, k and v) and Qwen3 (norm of each head of q and k)."""
+    family = config["model_type"]
     yield from ends(config, config["tie_word_embeddings"])
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}"
         yield from norms(prefix, config["hidden_size"])
-        yield from attention(f"{prefix}.self_attn", config)
+        yield from attention(f"{prefix}.self_attn", config, "qkv" if family == "qwen2" else "")
+        if family == "qwen3":
+            for name in "qk":
+                yield f"{prefix}.self_attn.{name}_norm.weight", "norm", (config["head_dim"],)
         yield from gated(f"{prefix}.mlp", config["hidden_size"], config["intermediate_size"])
 
 
@@ -216,7 +221,8 @@ def gpt_oss(config):
 
 
 MAKERS = {
-    "llama": llama, "mistral": llama, "mixtral": mixtral, "skywork": mixtral,
+    "llama": llama, "mistral": llama, "qwen2": llama, "qwen3": llama, "mixtral": mixtral,
+    "skywork": mixtral,
     "deepseek": deepseek, "deepseek_v2": deepseek_latent, "deepseek_v3": deepseek_latent,
     "qwen2_moe": qwen2_moe, "olmoe": normed_moe, "qwen3_moe": normed_moe, "yuan": yuan,
     "Grok1ModelForCausalLM": grok, "gpt_oss": gpt_oss,

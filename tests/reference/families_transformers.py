@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM
 
 from families_common import read_tokens, run
 
-NAMES = ["llama", "llama-gqa", "mistral", "mistral-window", "mixtral", "qwen2_moe", "olmoe",
-         "olmoe-clip", "qwen3_moe", "deepseek_v2-lite", "deepseek_v2", "deepseek_v3", "gpt_oss",
+NAMES = ["llama", "llama-gqa", "mistral", "mistral-window", "qwen2", "qwen3", "mixtral", "qwen2_moe",
+         "olmoe", "olmoe-clip", "qwen3_moe", "deepseek_v2-lite", "deepseek_v2", "deepseek_v3", "gpt_oss",
          "gpt_oss-mxfp4"]
 
 
