@@ -127,6 +127,21 @@ static void as_deepseek_v3(mixt_model_options *o)
     o->router.z_coefficient = 0;
 }
 
+static void as_glm4_moe(mixt_model_options *o)
+{
+    o->attention.qkv_bias = true;
+    o->attention.qk_norm = MIXT_QK_NORM_HEAD;
+    o->rope.dims = o->head_dim / 2;
+    o->shared_experts = 1;
+    o->leading_dense_layers = 1;
+    o->dense_ffn_size = 28;
+    o->router.score = MIXT_SCORE_SIGMOID;
+    o->router.select_bias = true;
+    o->router.scale = 2.5;
+    o->router.balance_coefficient = 0;
+    o->router.z_coefficient = 0;
+}
+
 static void as_gpt_oss(mixt_model_options *o)
 {
     o->attention.qkv_bias = o->attention.output_bias = o->attention.sinks = true;
@@ -158,6 +173,7 @@ const test_family test_families[] = {
     {"deepseek_v2", as_deepseek_v2},
     {"deepseek_v3", as_deepseek_v3},
     {"gpt_oss", as_gpt_oss},
+    {"glm4_moe", as_glm4_moe},
 };
 const size_t test_family_count = sizeof test_families / sizeof *test_families;
 
@@ -188,6 +204,9 @@ const char *const test_mixture_files[] = {"deepseek",
                                           "deepseek_v3",
                                           "deepseek_v3.gguf",
                                           "deepseek_v3.old.gguf",
+                                          "glm4_moe",
+                                          "glm4_moe-air.gguf",
+                                          "glm4_moe_lite",
                                           "gpt_oss",
                                           "gpt_oss.gguf",
                                           "gpt_oss-mxfp4",

@@ -278,6 +278,14 @@ static const change changes[] = {
     {"Meta-Llama-3-8B", "quantization", "{\"group_size\": 64, \"bits\": 4}", "quantization", NULL,
      0},
     {"Qwen3-30B-A3B", "use_sliding_window", "true", "use_sliding_window", NULL, 0},
+    {"GLM-4.5-Air", "n_group", "2", "n_group", NULL, 0},
+    {"GLM-4.5-Air", "use_qk_norm", "1", NULL, "attention.qk_norm", 1},
+    {"GLM-4.5-Air", "use_qk_norm", "2", "use_qk_norm", NULL, 0},
+    {"GLM-4.5-Air", "partial_rotary_factor", NULL, NULL, "rope.dims", 64},
+    {"GLM-4.7-Flash", "scoring_func", "\"softmax\"", "scoring_func", NULL, 0},
+    {"GLM-4.7-Flash", "mlp_layer_types", "[\"sparse\"]", "mlp_layer_types", NULL, 0},
+    {"GLM-4.7-Flash", "mlp_layer_types", "{}", "mlp_layer_types", NULL, 0},
+    {"GLM-4.7-Flash", "partial_rotary_factor", "0.5", "partial_rotary_factor", NULL, 0},
     {"Qwen3-0.6B", "use_sliding_window", "true", "use_sliding_window", NULL, 0},
     {"Qwen3-0.6B", "mlp_bias", "true", "mlp_bias", NULL, 0},
     {"Qwen3-0.6B", "num_experts", "8", "num_experts", NULL, 0},
@@ -445,7 +453,8 @@ static const gguf_change gguf_changes[] = {
     {"mixtral", "llama.expert_group_count", 'u', 4, "only 1 is supported"},
     {"mixtral", "llama.expert_weights_scale", 'f', 2, "only 1 is supported"},
     {"mixtral", "llama.expert_shared_count", 'u', 1, "not known to mixt"},
-    {"deepseek_v3", "deepseek2.nextn_predict_layers", 'u', 1, "not known to mixt"},
+    {"deepseek_v3", "deepseek2.nextn_predict_layers", 'u', 1, NULL},
+    {"deepseek_v3", "deepseek2.nextn_predict_layers", 'u', 3, "leaves none of block_count"},
     {"deepseek_v3", "deepseek2.attention.temperature_length", 'u', 8, "not known to mixt"},
     {"gpt_oss", "gpt-oss.feed_forward_length", 'u', 32, NULL},
     {"gpt_oss", "gpt-oss.attention.sliding_window_pattern", 'u', 2, NULL},
@@ -537,6 +546,71 @@ static void gguf_keys(void **state)
                       strstr(error.message, c.key) == NULL) {
             fail_msg("%s %g: status %d, '%s'", c.key, c.value, (int)status, error.message);
         }
+    }
+}
+
+/* DeepSeek-V3's fixture without its kind of scores, with other numbers of layers and of ids. */
+static void write_sizes(const char *target, uint32_t layers, uint32_t behind, int64_t ids)
+{
+    static const char *const replaced[] = {"deepseek2.expert_gating_func", "deepseek2.block_count",
+                                           "deepseek2.vocab_size"};
+    mixt_gguf *file;
+    mixt_gguf_writer *writer;
+    mixt_error error = MIXT_ERROR_INIT;
+    assert_int_equal(mixt_gguf_open("tests/fixtures/families/deepseek_v3.gguf", &file, &error), 0);
+    assert_int_equal(mixt_gguf_writer_create(target, 0, &writer, &error), MIXT_OK);
+    for (size_t i = 0; i < mixt_gguf_key_count(file); i++) {
+        mixt_gguf_kind kind;
+        const char *key = mixt_gguf_key_at(file, i, &kind);
+        bool copied = true;
+        for (size_t k = 0; k < sizeof replaced / sizeof *replaced; k++) {
+            copied = copied && strcmp(key, replaced[k]) != 0;
+        }
+        if (copied) {
+            assert_int_equal(mixt_gguf_writer_copy(writer, file, key, &error), MIXT_OK);
+        }
+    }
+    const int64_t size[] = {1, ids};
+    float *table = calloc((size_t)ids, sizeof *table);
+    assert_non_null(table);
+    assert_int_equal(mixt_gguf_writer_u32(writer, replaced[1], layers, &error), MIXT_OK);
+    assert_int_equal(mixt_gguf_writer_u32(writer, "deepseek2.nextn_predict_layers", behind, &error),
+                     MIXT_OK);
+    assert_int_equal(
+        mixt_gguf_writer_add(writer, "token_embd.weight", MIXT_TYPE_F32, 2, size, &error), MIXT_OK);
+    assert_int_equal(mixt_gguf_writer_begin(writer, &error), MIXT_OK);
+    assert_int_equal(mixt_gguf_writer_write(writer, table, (size_t)ids * sizeof *table, &error),
+                     MIXT_OK);
+    assert_int_equal(mixt_gguf_writer_finish(writer, &error), MIXT_OK);
+    free(table);
+    mixt_gguf_writer_free(writer);
+    mixt_gguf_close(file);
+}
+
+/* Files of GLM-4.7-Flash do not say that their scores are sigmoids; llama.cpp knows them by 47
+ * layers and 154,880 ids, and takes the softmax of DeepSeek-V2 elsewhere. */
+static void flash_is_told_by_its_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t layers, behind;
+        int64_t ids;
+        mixt_score score;
+    } rows[] = {{47, 0, 154880, MIXT_SCORE_SIGMOID},
+                {48, 1, 154880, MIXT_SCORE_SIGMOID},
+                {47, 1, 154880, MIXT_SCORE_SOFTMAX},
+                {47, 0, 154879, MIXT_SCORE_SOFTMAX}};
+    char target[96];
+    snprintf(target, sizeof target, "%s/model.gguf", home);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        mixt_model_options options;
+        mixt_error error = MIXT_ERROR_INIT;
+        write_sizes(target, rows[i].layers, rows[i].behind, rows[i].ids);
+        if (mixt_model_options_read(target, &options, &error) != MIXT_OK) {
+            fail_msg("%s", error.message);
+        }
+        assert_int_equal(options.router.score, rows[i].score);
+        assert_int_equal(options.layers, rows[i].layers - rows[i].behind);
     }
 }
 
@@ -693,7 +767,7 @@ int main(void)
         cmocka_unit_test(changed_configurations), cmocka_unit_test(gguf_keys),
         cmocka_unit_test(absent_gguf_keys),       cmocka_unit_test(options_have_names),
         cmocka_unit_test(a_negative_end_is_none), cmocka_unit_test(keys_of_our_own),
-        cmocka_unit_test(gguf_keys_of_our_own),
+        cmocka_unit_test(gguf_keys_of_our_own),   cmocka_unit_test(flash_is_told_by_its_sizes),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
 }

@@ -435,7 +435,7 @@ static void runs_that_could_not_be_saved(void **state)
     sets[1].router.renormalise = false;
     sets[1].router.scale = 2.5;
     sets[2].experts = 0;
-    sets[2].attention.qkv_bias = true;
+    sets[2].post_norms = true;
     sets[3].router.bias_rate = 0.001;
     sets[4].attention.filter = sets[4].attention.mixed_qk = true; /* a Yuan */
     sets[4].kv_heads = sets[4].heads;
@@ -444,7 +444,7 @@ static void runs_that_could_not_be_saved(void **state)
     sets[5].attention.window = 5;
     static const char *const alone[] = {"router.scale 2 (mixtral: 1)",
                                         "router.scale 2.5 (deepseek: 1)",
-                                        "attention.qkv_bias true (llama: false)",
+                                        "post_norms true (llama: false)",
                                         "router.select_bias true (mixtral: false)",
                                         "",
                                         ""};

@@ -628,6 +628,41 @@ static void test_refused_vocabularies(void **state)
     }
 }
 
+/* GLM's words that are tokens are taken whole, whatever the merges make of them, as Llama 3's; none
+ * of its names says that a text begins with an id. */
+static void test_words_of_glm(void **state)
+{
+    (void)state;
+    static const char *const tokens[] = {"a", "b", "ba", "ab"};
+    static const char *const merges[] = {"b a"};
+    static const struct {
+        const char *pre;
+        size_t count;
+        int32_t ids[2];
+    } rows[] = {
+        {"glm4", 1, {3}}, {"glm5", 1, {3}}, {"chatglm-bpe", 2, {0, 1}}, {"dbrx", 2, {0, 1}}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        mixt_tokenizer *tokenizer;
+        mixt_error error;
+        vocabulary file = {.model = "gpt2",
+                           .pre = rows[i].pre,
+                           .tokens = tokens,
+                           .count = 4,
+                           .merges = merges,
+                           .merge_count = 1};
+        assert_int_equal(open_vocabulary(&file, &tokenizer, &error), MIXT_OK);
+        int32_t *ids;
+        size_t count;
+        assert_int_equal(mixt_tokenizer_encode(tokenizer, "ab", 2, false, &ids, &count, &error),
+                         MIXT_OK);
+        assert_false(mixt_tokenizer_adds_bos(tokenizer));
+        assert_int_equal(count, rows[i].count);
+        assert_memory_equal(ids, rows[i].ids, count * sizeof *ids);
+        free(ids);
+        mixt_tokenizer_free(tokenizer);
+    }
+}
+
 /* What llama.cpp makes of ids beyond the vocabulary: its own default, and a word. */
 static void test_ids_beyond_the_vocabulary(void **state)
 {
@@ -793,6 +828,7 @@ int main(void)
         cmocka_unit_test(test_refused_models),
         cmocka_unit_test(test_changed_models),
         cmocka_unit_test(test_refused_vocabularies),
+        cmocka_unit_test(test_words_of_glm),
         cmocka_unit_test(test_ids_beyond_the_vocabulary),
         cmocka_unit_test(test_odd_vocabularies),
         cmocka_unit_test(test_config),

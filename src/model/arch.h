@@ -111,6 +111,7 @@ typedef enum mixt_field_type {
     MIXT_FIELD_INTEGER,
     MIXT_FIELD_NUMBER,
     MIXT_FIELD_BOOL,
+    MIXT_FIELD_SWITCH,       /* an enumeration, of which the key says whether it is 1 or 0 */
     MIXT_FIELD_NULL_INTEGER, /* 0 is written as null, and null read as 0 */
     MIXT_FIELD_NULL_NUMBER,
     MIXT_FIELD_TRAINING,      /* a number that only training reads: null is as absent */
@@ -162,10 +163,12 @@ typedef struct mixt_family {
     const char *const *gguf_fixed;
     /* What the family always has and no key says: the options before the rows are read. */
     mixt_model_options constants;
-    bool hf_interleaved;   /* rotated pairs of q and k lie side by side in the folder */
-    bool gguf_interleaved; /* in the GGUF file */
-    bool only_opened;      /* never chosen for a new model */
-    bool universal;        /* holds every option set; no other program knows it */
+    bool hf_interleaved;         /* rotated pairs of q and k lie side by side in the folder */
+    bool gguf_interleaved;       /* in the GGUF file */
+    bool only_opened;            /* never chosen for a new model */
+    bool universal;              /* holds every option set; no other program knows it */
+    int gguf_layers, gguf_vocab; /* a GGUF file of its architecture without expert_gating_func but
+                                    with these sizes is of the family; 0: none is */
     bool gguf_select_bias; /* llama.cpp reads a selection bias though the folder's form has none */
     bool authors_code;     /* transformers has it only with its authors' code */
     /* The option of these that llama.cpp, which reads the architecture, would not compute; NULL:
@@ -323,11 +326,15 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
         MIXT_SLOT_SHARED_DOWN, "model.layers.{L}.mlp." hf ".down_proj.weight",                     \
             "blk.{L}.ffn_down_shexp.weight", 0, 0                                                  \
     }
-/* Biases of the attention's four products where the configuration has them. */
-#define MIXT_ATTENTION_BIAS_TENSORS                                                                \
+#define MIXT_QKV_BIAS_TENSORS                                                                      \
     {MIXT_SLOT_Q_BIAS, "model.layers.{L}.self_attn.q_proj.bias", "blk.{L}.attn_q.bias", 0, 0},     \
         {MIXT_SLOT_K_BIAS, "model.layers.{L}.self_attn.k_proj.bias", "blk.{L}.attn_k.bias", 0, 0}, \
-        {MIXT_SLOT_V_BIAS, "model.layers.{L}.self_attn.v_proj.bias", "blk.{L}.attn_v.bias", 0, 0}, \
+    {                                                                                              \
+        MIXT_SLOT_V_BIAS, "model.layers.{L}.self_attn.v_proj.bias", "blk.{L}.attn_v.bias", 0, 0    \
+    }
+/* Biases of the attention's four products where the configuration has them. */
+#define MIXT_ATTENTION_BIAS_TENSORS                                                                \
+    MIXT_QKV_BIAS_TENSORS,                                                                         \
     {                                                                                              \
         MIXT_SLOT_O_BIAS, "model.layers.{L}.self_attn.o_proj.bias", "blk.{L}.attn_output.bias", 0, \
             0                                                                                      \

@@ -53,6 +53,7 @@ static json_t *row_value(const mixt_config_row *row, const mixt_model_options *o
     case MIXT_FIELD_TRAINING:
         return json_real(value);
     case MIXT_FIELD_BOOL:
+    case MIXT_FIELD_SWITCH:
         return json_boolean(value != 0);
     case MIXT_FIELD_NULL_NUMBER:
         return value == 0 ? json_null() : json_real(value);

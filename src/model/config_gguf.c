@@ -204,12 +204,37 @@ static bool is_score_of(const mixt_family *family, mixt_score score)
            (score == MIXT_SCORE_TOP_K_SOFTMAX && router->score == MIXT_SCORE_SOFTMAX);
 }
 
-/* Of the families that share an architecture: the one with or without experts, then the one with
- * this score. */
+/* Layers of block_count that stand behind the others, for multi-token prediction. */
+static mixt_status layers_behind(const mixt_gguf_reader *r, int *behind)
+{
+    *behind = 0;
+    return integer_or(r, "nextn_predict_layers", (mixt_gguf_range){0, 4096}, behind);
+}
+
+/* A family whose files say no score is told by its sizes, as by llama.cpp. */
+static mixt_status find_by_sizes(const mixt_gguf_reader *r, const mixt_family **family)
+{
+    int layers = 0, behind, score = 0;
+    const mixt_gguf_tensor *table = embeddings(r);
+    MIXT_TRY(integer_or(r, "expert_gating_func", (mixt_gguf_range){0, 100}, &score));
+    MIXT_TRY(integer_or(r, "block_count", (mixt_gguf_range){1, 1 << 20}, &layers));
+    MIXT_TRY(layers_behind(r, &behind));
+    for (const mixt_family *const *f = mixt_families(); *f != NULL && score == 0; f++) {
+        if ((*f)->gguf_vocab > 0 && strcmp((*f)->gguf_arch, r->arch) == 0 && table != NULL &&
+            table->size[1] == (*f)->gguf_vocab && layers - behind == (*f)->gguf_layers) {
+            *family = *f;
+        }
+    }
+    return MIXT_OK;
+}
+
+/* Of the families that share an architecture: the one of these sizes, or the one with or without
+ * experts, then the one with this score. */
 static mixt_status find_family(const mixt_gguf_reader *r, const mixt_family **family)
 {
     int experts = 0;
     *family = NULL;
+    MIXT_TRY(find_by_sizes(r, family));
     MIXT_TRY(integer_or(r, "expert_count", (mixt_gguf_range){0, MIXT_EXPERTS_MAX}, &experts));
     bool known = false;
     for (const mixt_family *const *f = mixt_families(); *f != NULL; f++) {
@@ -246,6 +271,8 @@ static const char *const shared_fixed[] = {
     "0",
     "?expert_gating_func",
     "0", /* read_score */
+    "?nextn_predict_layers",
+    "0", /* leave_predictions */
     "?attention.value_length",
     "0", /* read_rest */
     "attention.causal",
@@ -378,21 +405,34 @@ static mixt_status check_keys(const mixt_gguf_reader *r, const mixt_family *fami
     return MIXT_OK;
 }
 
-const mixt_gguf_bias mixt_gguf_biases[MIXT_GGUF_BIASES] = {
-    {offsetof(mixt_model_options, attention.qkv_bias), "blk.0.attn_q.bias"},
-    {offsetof(mixt_model_options, attention.output_bias), "blk.0.attn_output.bias"},
-    {offsetof(mixt_model_options, dense_bias), "blk.0.ffn_up.bias"},
+const mixt_config_row mixt_gguf_parts[] = {
+    MIXT_FIELD(NULL, "blk.0.attn_q.bias", BOOL, attention.qkv_bias, false, 0, 0, 1),
+    MIXT_FIELD(NULL, "blk.0.attn_output.bias", BOOL, attention.output_bias, false, 0, 0, 1),
+    MIXT_FIELD(NULL, "blk.0.ffn_up.bias", BOOL, dense_bias, false, 0, 0, 1),
+    MIXT_FIELD(NULL, "blk.0.attn_q_norm.weight", SWITCH, attention.qk_norm, false, 0, 0, 1),
+    MIXT_FIELDS_END,
 };
 
-static void read_biases(const mixt_gguf_reader *r, const mixt_family *family, mixt_model_options *o)
+static void read_parts(const mixt_gguf_reader *r, const mixt_family *family, mixt_model_options *o)
 {
-    for (int i = 0; i < MIXT_GGUF_BIASES; i++) {
+    for (const mixt_config_row *part = mixt_gguf_parts; part->type != MIXT_FIELD_END; part++) {
         for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
-            if (row->offset == mixt_gguf_biases[i].offset) {
-                mixt_row_set(row, o, mixt_gguf_find(r->file, mixt_gguf_biases[i].tensor) != NULL);
+            if (row->offset == part->offset && row->gguf == NULL) {
+                mixt_row_set(row, o, mixt_gguf_find(r->file, part->gguf) != NULL);
             }
         }
     }
+}
+
+static mixt_status leave_predictions(const mixt_gguf_reader *r, mixt_model_options *o)
+{
+    int behind;
+    MIXT_TRY(layers_behind(r, &behind));
+    if (behind >= o->layers) {
+        return mixt_gguf_unsupported(r, "nextn_predict_layers", "leaves none of block_count");
+    }
+    o->layers -= behind;
+    return MIXT_OK;
 }
 
 static mixt_status read_rest(const mixt_gguf_reader *r, const mixt_family *family,
@@ -409,7 +449,7 @@ static mixt_status read_rest(const mixt_gguf_reader *r, const mixt_family *famil
             integer_or(r, "attention.value_length", (mixt_gguf_range){1, 8192}, &value_length));
         o->attention.value_dim = value_length;
     }
-    read_biases(r, family, o);
+    read_parts(r, family, o);
     MIXT_TRY(read_own_score(r, family, &o->router.score));
     MIXT_TRY(mixt_gguf_rope_read(r->file, r->arch, o, r->error));
     int64_t separator = -1;
@@ -437,6 +477,9 @@ mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *op
         options->rope.interleaved = (*family)->gguf_interleaved;
         mixt_row_source source = {MIXT_FORM_GGUF, &r, has_key, read_key};
         status = mixt_rows_read((*family)->config, &source, options);
+    }
+    if (status == MIXT_OK) {
+        status = leave_predictions(&r, options);
     }
     if (status == MIXT_OK) {
         status = check_keys(&r, *family);

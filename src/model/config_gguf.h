@@ -5,15 +5,9 @@
 #include "formats/gguf.h"
 #include "model/model.h"
 
-/* Biases that a family may have, and for which GGUF files have no key: a file has one where layer 0
- * has its tensor. */
-typedef struct mixt_gguf_bias {
-    size_t offset; /* of a bool of mixt_model_options */
-    const char *tensor;
-} mixt_gguf_bias;
-
-#define MIXT_GGUF_BIASES 3
-extern const mixt_gguf_bias mixt_gguf_biases[MIXT_GGUF_BIASES];
+/* Biases and norms that a family may have, and for which GGUF files have no key: a file has one
+ * where layer 0 has its tensor, which is what these rows name in the place of a key. */
+extern const mixt_config_row mixt_gguf_parts[];
 
 /* Reads them by the rows of the family that general.architecture and the kind of routing name. */
 mixt_status mixt_model_config_gguf(const mixt_gguf *file, mixt_model_options *options,

@@ -230,6 +230,7 @@ static mixt_status read_null(const mixt_json_object *json, const mixt_config_row
         *value = row->fallback;
         return MIXT_OK;
     case MIXT_FIELD_BOOL:
+    case MIXT_FIELD_SWITCH:
     case MIXT_FIELD_NULL_INTEGER:
     case MIXT_FIELD_NULL_NUMBER:
     case MIXT_FIELD_BY_HEADS:
@@ -268,7 +269,7 @@ mixt_status mixt_config_value(const mixt_json_object *json, const mixt_config_ro
     if (json_is_null(given)) {
         return read_null(json, row, key, value);
     }
-    if (row->type == MIXT_FIELD_BOOL) {
+    if (row->type == MIXT_FIELD_BOOL || row->type == MIXT_FIELD_SWITCH) {
         return read_bool(json, key, value);
     }
     if (row->type == MIXT_FIELD_LIST_INTEGER && json_array_size(given) == 1) {

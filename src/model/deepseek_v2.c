@@ -16,8 +16,11 @@ static const mixt_tensor_row tensors[] = {
 };
 
 static const mixt_config_row config[] = {
-    MIXT_SHAPE_FIELDS(2048, 10000, 1e-6), MIXT_TIE_FIELD(0), MIXT_MLA_FIELDS(0, 2, 0, 0, 1, 0, 0),
-    MIXT_EXPERTS_ALIAS("num_experts"),    MIXT_FIELDS_END,
+    MIXT_SHAPE_FIELDS(2048, 10000, 1e-6),
+    MIXT_TIE_FIELD(0),
+    MIXT_MLA_FIELDS(1536, 0, 2, 0, 0, 1, 0, 0),
+    MIXT_EXPERTS_ALIAS("num_experts"),
+    MIXT_FIELDS_END,
 };
 
 static const char *const fixed[] = {MIXT_SILU,

@@ -15,7 +15,7 @@ static const mixt_tensor_row tensors[] = {
 static const mixt_config_row config[] = {
     MIXT_SHAPE_FIELDS(4096, 10000, 1e-6),
     MIXT_TIE_FIELD(0),
-    MIXT_MLA_FIELDS(8, 1, 3, 1, 2.5, 8, 4),
+    MIXT_MLA_FIELDS(1536, 8, 1, 3, 1, 2.5, 8, 4),
     MIXT_EXPERTS_ALIAS("num_local_experts"),
     MIXT_FIELDS_END,
 };

@@ -29,6 +29,7 @@ double mixt_row_get(const mixt_config_row *row, const mixt_model_options *option
         return *(const int *)at > 1 ? *(const int *)at : 1;
     case MIXT_FIELD_INTEGER:
     case MIXT_FIELD_LENGTH:
+    case MIXT_FIELD_SWITCH:
     case MIXT_FIELD_NULL_INTEGER:
     case MIXT_FIELD_LIST_INTEGER:
     case MIXT_FIELD_END:
@@ -58,6 +59,7 @@ void mixt_row_set(const mixt_config_row *row, mixt_model_options *options, doubl
         break;
     case MIXT_FIELD_INTEGER:
     case MIXT_FIELD_LENGTH:
+    case MIXT_FIELD_SWITCH:
     case MIXT_FIELD_NULL_INTEGER:
     case MIXT_FIELD_FROM_ONE:
     case MIXT_FIELD_LIST_INTEGER:

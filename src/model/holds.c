@@ -320,11 +320,10 @@ static mixt_status add_telling_tensors(const mixt_model_options *options, mixt_g
         MIXT_TRY(mixt_gguf_writer_add(writer, name, MIXT_TYPE_F32, 1, bias, error));
     }
     const int64_t one[] = {1};
-    for (int i = 0; i < MIXT_GGUF_BIASES; i++) {
-        const bool *has = (const bool *)((const char *)options + mixt_gguf_biases[i].offset);
-        MIXT_TRY(*has ? mixt_gguf_writer_add(writer, mixt_gguf_biases[i].tensor, MIXT_TYPE_F32, 1,
-                                             one, error)
-                      : MIXT_OK);
+    for (const mixt_config_row *part = mixt_gguf_parts; part->type != MIXT_FIELD_END; part++) {
+        MIXT_TRY(mixt_row_get(part, options) != 0
+                     ? mixt_gguf_writer_add(writer, part->gguf, MIXT_TYPE_F32, 1, one, error)
+                     : MIXT_OK);
     }
     mixt_gguf_rope_pairs pairs[2];
     for (int i = mixt_gguf_rope_tensors(options, pairs) - 1; i >= 0; i--) {

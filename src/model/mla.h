@@ -29,11 +29,11 @@
  * defaults of what may be absent. What GGUF files say of the absorbed form (key_length,
  * value_length, head_count_kv) is written beside these. head_dim and qk_head_dim are what
  * transformers 5 writes of the sizes that it computes. */
-#define MIXT_MLA_FIELDS(chosen, shared, dense, norm, factor, all, used)                            \
+#define MIXT_MLA_FIELDS(rank, chosen, shared, dense, norm, factor, all, used)                      \
     MIXT_FIELD("num_key_value_heads", NULL, NULL_INTEGER, kv_heads, false, 0, 1, 4096),            \
         MIXT_FIELD("kv_lora_rank", "attention.kv_lora_rank", INTEGER, attention.latent_size, true, \
                    0, 1, 1 << 16),                                                                 \
-        MIXT_FIELD("q_lora_rank", NULL, NULL_INTEGER, attention.query_latent_size, false, 1536, 1, \
+        MIXT_FIELD("q_lora_rank", NULL, NULL_INTEGER, attention.query_latent_size, false, rank, 1, \
                    1 << 16),                                                                       \
         MIXT_FIELD(NULL, "attention.q_lora_rank", NULL_INTEGER, attention.query_latent_size,       \
                    false, 0, 0, 1 << 16),                                                          \

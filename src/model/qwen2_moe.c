@@ -4,9 +4,7 @@
 
 static const mixt_tensor_row tensors[] = {
     MIXT_LLAMA_TENSORS,
-    {MIXT_SLOT_Q_BIAS, "model.layers.{L}.self_attn.q_proj.bias", "blk.{L}.attn_q.bias", 0, 0},
-    {MIXT_SLOT_K_BIAS, "model.layers.{L}.self_attn.k_proj.bias", "blk.{L}.attn_k.bias", 0, 0},
-    {MIXT_SLOT_V_BIAS, "model.layers.{L}.self_attn.v_proj.bias", "blk.{L}.attn_v.bias", 0, 0},
+    MIXT_QKV_BIAS_TENSORS,
     MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
     MIXT_SHARED_TENSORS("shared_expert"),
     {MIXT_SLOT_SHARED_ROUTER, "model.layers.{L}.mlp.shared_expert_gate.weight",

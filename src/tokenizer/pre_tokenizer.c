@@ -42,6 +42,7 @@ static const mixt_pre_tokenizer known[] = {
      .patterns = {CL100K("\\p{N}{1,3}")},
      .whole_words = true,
      .adds_bos = true},
+    {.name = "glm4", .patterns = {CL100K("\\p{N}{1,3}")}, .whole_words = true},
     {.name = "dbrx", .patterns = {CL100K("\\p{N}{1,3}")}},
     {.name = "qwen2", .patterns = {CL100K("\\p{N}")}, .nfc = true},
     {.name = "deepseek-r1-qwen", .patterns = {CL100K("\\p{N}")}, .nfc = true},
@@ -67,8 +68,11 @@ static const mixt_pre_tokenizer known[] = {
 
 const mixt_pre_tokenizer *mixt_pre_tokenizer_find(const char *name)
 {
-    static const char *const other_names[][2] = {
-        {"llama3", "llama-bpe"}, {"llama-v3", "llama-bpe"}, {"smaug-bpe", "dbrx"}};
+    static const char *const other_names[][2] = {{"llama3", "llama-bpe"},
+                                                 {"llama-v3", "llama-bpe"},
+                                                 {"smaug-bpe", "dbrx"},
+                                                 {"chatglm-bpe", "dbrx"},
+                                                 {"glm5", "glm4"}};
     for (size_t i = 0; i < sizeof other_names / sizeof *other_names; i++) {
         name = strcmp(name, other_names[i][0]) == 0 ? other_names[i][1] : name;
     }
@@ -120,20 +124,13 @@ const mixt_pre_tokenizer *mixt_pre_tokenizer_match(const char *const *patterns, 
 const char *mixt_pre_tokenizer_of_architecture(const char *architecture)
 {
     static const char *const pairs[][2] = {
-        {"gpt2", "gpt-2"},
-        {"gptneox", "olmo"},
-        {"olmo", "olmo"},
-        {"olmoe", "olmo"},
-        {"mpt", "mpt"},
-        {"qwen2moe", "qwen2"},
-        {"qwen3moe", "qwen2"},
-        {"qwen2", "qwen2"},
-        {"qwen3", "qwen2"},
-        {"starcoder", "starcoder"},
-        {"gpt-oss", "gpt-4o"},
-        {"refact", "refact"},
-        {"falcon", "falcon"},
-        {"deepseek", "deepseek-llm"},
+        {"gpt2", "gpt-2"},     {"gptneox", "olmo"},
+        {"olmo", "olmo"},      {"olmoe", "olmo"},
+        {"mpt", "mpt"},        {"qwen2moe", "qwen2"},
+        {"qwen3moe", "qwen2"}, {"qwen2", "qwen2"},
+        {"qwen3", "qwen2"},    {"starcoder", "starcoder"},
+        {"gpt-oss", "gpt-4o"}, {"refact", "refact"},
+        {"falcon", "falcon"},  {"deepseek", "deepseek-llm"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         if (strcmp(architecture, pairs[i][0]) == 0) {

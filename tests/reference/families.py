@@ -207,6 +207,33 @@ GPT_OSS = {
     "tie_word_embeddings": False, "torch_dtype": "bfloat16",
     "transformers_version": "4.55.0.dev0", "use_cache": True, "vocab_size": 96,
 }
+GLM4_MOE = {
+    "architectures": ["Glm4MoeForCausalLM"], "attention_bias": True, "attention_dropout": 0.0,
+    "eos_token_id": [0, 1, 2], "first_k_dense_replace": 1, "head_dim": 16, "hidden_act": "silu",
+    "hidden_size": 32, "initializer_range": 0.02, "intermediate_size": 84,
+    "max_position_embeddings": 64, "model_type": "glm4_moe", "moe_intermediate_size": 12,
+    "n_group": 1, "n_routed_experts": 8, "n_shared_experts": 1, "norm_topk_prob": True,
+    "num_attention_heads": 6, "num_experts_per_tok": 3, "num_hidden_layers": 3,
+    "num_key_value_heads": 2, "num_nextn_predict_layers": 1, "pad_token_id": 0,
+    "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-05, "rope_scaling": None,
+    "rope_theta": 1000000, "routed_scaling_factor": 2.5, "tie_word_embeddings": False,
+    "topk_group": 1, "torch_dtype": "bfloat16", "transformers_version": "4.54.0",
+    "use_cache": True, "use_qk_norm": True, "vocab_size": 96,
+}
+GLM4_MOE_LITE = {
+    "architectures": ["Glm4MoeLiteForCausalLM"], "attention_bias": False, "attention_dropout": 0.0,
+    "dtype": "bfloat16", "eos_token_id": [0, 1, 2], "first_k_dense_replace": 1,
+    "hidden_act": "silu", "hidden_size": 32, "intermediate_size": 84, "kv_lora_rank": 24,
+    "max_position_embeddings": 64, "model_type": "glm4_moe_lite", "moe_intermediate_size": 12,
+    "n_group": 1, "n_routed_experts": 8, "n_shared_experts": 1, "norm_topk_prob": True,
+    "num_attention_heads": 4, "num_experts_per_tok": 3, "num_hidden_layers": 3,
+    "num_key_value_heads": 4, "num_nextn_predict_layers": 1, "pad_token_id": 0,
+    "partial_rotary_factor": 1.0, "q_lora_rank": 20, "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 8, "rms_norm_eps": 1e-05, "rope_scaling": None, "rope_theta": 1000000,
+    "routed_scaling_factor": 1.8, "tie_word_embeddings": False, "topk_group": 1,
+    "topk_method": "noaux_tc", "transformers_version": "5.0.0rc0", "v_head_dim": 20,
+    "vocab_size": 96,
+}
 
 CONFIGS = {
     "llama": LLAMA,
@@ -228,6 +255,10 @@ CONFIGS = {
     "deepseek_v2": {**DEEPSEEK_V2, "n_group": 4, "topk_group": 2, "q_lora_rank": 20,
                     "topk_method": "group_limited_greedy", "routed_scaling_factor": 16.0},
     "deepseek_v3": DEEPSEEK_V3,
+    "glm4_moe": GLM4_MOE,
+    "glm4_moe-air": {**GLM4_MOE, "num_nextn_predict_layers": 0,
+                     "routed_scaling_factor": 1.0, "use_qk_norm": False},
+    "glm4_moe_lite": GLM4_MOE_LITE,
     "gpt_oss": GPT_OSS,
     "gpt_oss-mxfp4": {**GPT_OSS, "quantization_config": {
         "modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router",

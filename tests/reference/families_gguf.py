@@ -28,7 +28,8 @@ from conversion import get_model_class
 from families_common import FIXTURES, load, save, to_bfloat16
 
 NAMES = ["llama-gqa", "mistral", "qwen2", "qwen3", "mixtral", "deepseek", "qwen2_moe", "olmoe",
-         "qwen3_moe", "grok-1", "deepseek_v2-lite", "deepseek_v3", "gpt_oss", "gpt_oss-mxfp4"]
+         "qwen3_moe", "grok-1", "deepseek_v2-lite", "deepseek_v3", "glm4_moe", "glm4_moe-air",
+         "glm4_moe_lite", "gpt_oss", "gpt_oss-mxfp4"]
 GROK = [("model.embed_tokens", "transformer.in_out_embed"), ("model.norm", "transformer.rms_norm"),
         (r"model.layers.(\d+)", r"transformer.decoder_layer.\1"), ("pre_attn_norm", "rms_norm"),
         ("post_attn_norm", "rms_norm_1"), ("pre_moe_norm", "rms_norm_2"),
@@ -75,6 +76,9 @@ def convert(name, kind, to):
             for file in ("config.json", "model.safetensors"):
                 shutil.copy(FIXTURES / name / file, folder)
         config = json.loads((folder / "config.json").read_text())
+        if name == "glm4_moe_lite":  # llama.cpp knows the published one by its sizes
+            config["scoring_func"] = "sigmoid"
+            (folder / "config.json").write_text(json.dumps(config))
         model_class = get_model_class(config["architectures"][0])
         model_class.set_vocab = vocabulary
         types = {"bf16": gguf.LlamaFileType.MOSTLY_BF16, "f32": gguf.LlamaFileType.ALL_F32}

@@ -3,7 +3,8 @@
 
   python families_mlx.py [--check] [NAME...]
 
-Writes DeepSeekMoE (V1), which transformers never carried, and with --check is a second opinion on
+Writes DeepSeekMoE (V1), which transformers never carried, and GLM-4.7-Flash, whose class there has
+another epsilon for the latent norms than for all others, and with --check is a second opinion on
 every family that it holds. All in float32. README.md says which version was used.
 """
 
@@ -26,4 +27,4 @@ def logits_of(folder):
 if __name__ == "__main__":
     mx.set_default_device(mx.cpu)
     print("mlx", mx.__version__, "mlx-lm", mlx_lm.__version__)
-    run(__doc__, ["deepseek"], logits_of)
+    run(__doc__, ["deepseek", "glm4_moe_lite"], logits_of)

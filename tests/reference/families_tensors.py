@@ -49,8 +49,7 @@ def llama(config):
         yield from norms(prefix, config["hidden_size"])
         yield from attention(f"{prefix}.self_attn", config, "qkv" if family == "qwen2" else "")
         if family == "qwen3":
-            for name in "qk":
-                yield f"{prefix}.self_attn.{name}_norm.weight", "norm", (config["head_dim"],)
+            yield from norms(f"{prefix}.self_attn", config["head_dim"], ("q_norm", "k_norm"))
         yield from gated(f"{prefix}.mlp", config["hidden_size"], config["intermediate_size"])
 
 
@@ -109,9 +108,26 @@ def latent_attention(prefix, config):
     yield f"{prefix}.o_proj.weight", "matrix", (hidden, count * value)
 
 
+def glm(config):
+    """GLM-4.5 and its successors; a few tensors of a layer for multi-token prediction as V3's."""
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    yield from ends(config)
+    for layer in range(layers):
+        prefix = f"model.layers.{layer}"
+        yield from norms(prefix, hidden)
+        yield from attention(f"{prefix}.self_attn", config, "qkv")
+        if config["use_qk_norm"]:
+            yield from norms(f"{prefix}.self_attn", config["head_dim"], ("q_norm", "k_norm"))
+        yield from deepseek_ffn(prefix, {**config, "topk_method": "noaux_tc"}, layer)
+    if config["num_nextn_predict_layers"]:
+        yield from norms(f"model.layers.{layers}", hidden, ("enorm", "hnorm"))
+        yield f"model.layers.{layers}.eh_proj.weight", "matrix", (hidden, 2 * hidden)
+
+
 def deepseek_latent(config):
-    """DeepSeek-V2 and V3. V3's files also hold a layer for multi-token prediction behind the last
-    one, which takes no part in plain generation: a few of its tensors are there to be ignored."""
+    """DeepSeek-V2 and V3, GLM-4.7-Flash. Files of the last two also hold a layer for multi-token
+    prediction behind the last one, which takes no part in plain generation: a few of its tensors
+    are there to be ignored."""
     hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     yield from ends(config)
     for layer in range(layers):
@@ -225,5 +241,5 @@ MAKERS = {
     "skywork": mixtral,
     "deepseek": deepseek, "deepseek_v2": deepseek_latent, "deepseek_v3": deepseek_latent,
     "qwen2_moe": qwen2_moe, "olmoe": normed_moe, "qwen3_moe": normed_moe, "yuan": yuan,
-    "Grok1ModelForCausalLM": grok, "gpt_oss": gpt_oss,
+    "glm4_moe": glm, "glm4_moe_lite": deepseek_latent, "Grok1ModelForCausalLM": grok, "gpt_oss": gpt_oss,
 }
