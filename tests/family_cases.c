@@ -127,6 +127,15 @@ static void as_deepseek_v3(mixt_model_options *o)
     o->router.z_coefficient = 0;
 }
 
+static void as_minimax_m2(mixt_model_options *o)
+{
+    o->attention.qk_norm = MIXT_QK_NORM_WHOLE;
+    o->rope.dims = o->head_dim / 2;
+    o->router.score = MIXT_SCORE_SIGMOID;
+    o->router.select_bias = true;
+    o->router.z_coefficient = 0;
+}
+
 static void as_glm4_moe(mixt_model_options *o)
 {
     o->attention.qkv_bias = true;
@@ -173,6 +182,7 @@ const test_family test_families[] = {
     {"deepseek_v2", as_deepseek_v2},
     {"deepseek_v3", as_deepseek_v3},
     {"gpt_oss", as_gpt_oss},
+    {"minimax_m2", as_minimax_m2},
     {"glm4_moe", as_glm4_moe},
 };
 const size_t test_family_count = sizeof test_families / sizeof *test_families;
@@ -214,6 +224,8 @@ const char *const test_mixture_files[] = {"deepseek",
                                           "grok-1",
                                           "grok-1.gguf",
                                           "longcat",
+                                          "minimax_m2",
+                                          "minimax_m2.gguf",
                                           "mixtral",
                                           "mixtral.gguf",
                                           "mixtral.old.gguf",

@@ -26,13 +26,12 @@
 
 /* The first of them are fixtures of llama.cpp's converter too. */
 static const char *const families[] = {
-    "llama-gqa", "mistral",          "qwen2",       "qwen3",
-    "mixtral",   "deepseek",         "qwen2_moe",   "olmoe",
-    "qwen3_moe", "grok-1",           "deepseek_v3", "glm4_moe-air",
-    "gpt_oss",   "deepseek_v2-lite", "llama",       "yuan",
-    "skywork",   "deepseek_v2",      "glm4_moe"};
+    "llama-gqa",   "mistral",    "qwen2",        "qwen3",       "mixtral",
+    "deepseek",    "qwen2_moe",  "olmoe",        "qwen3_moe",   "grok-1",
+    "deepseek_v3", "minimax_m2", "glm4_moe-air", "gpt_oss",     "deepseek_v2-lite",
+    "llama",       "yuan",       "skywork",      "deepseek_v2", "glm4_moe"};
 #define COUNT(list) (sizeof(list) / sizeof *(list))
-#define OF_LLAMA_CPP 14
+#define OF_LLAMA_CPP 15
 
 static void convert(const mixt_model *model, const mixt_convert_options *options)
 {

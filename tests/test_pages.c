@@ -642,10 +642,16 @@ static void families_give_a_sequence_its_bits(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "deepseek",           "deepseek_v2-lite", "deepseek_v3", "glm4_moe",  "glm4_moe_lite",
-        "gpt_oss-mxfp4.gguf", "grok-1",           "llama-gqa",   "longcat",   "mistral-window",
-        "mixtral.gguf",       "olmoe-clip",       "qwen2",       "qwen2_moe", "qwen3",
-        "qwen3_moe",          "skywork",          "yuan",
+        "deepseek",       "deepseek_v2-lite",
+        "deepseek_v3",    "glm4_moe",
+        "glm4_moe_lite",  "gpt_oss-mxfp4.gguf",
+        "grok-1",         "llama-gqa",
+        "longcat",        "minimax_m2",
+        "mistral-window", "mixtral.gguf",
+        "olmoe-clip",     "qwen2",
+        "qwen2_moe",      "qwen3",
+        "qwen3_moe",      "skywork",
+        "yuan",
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         mixt_error error = MIXT_ERROR_INIT;

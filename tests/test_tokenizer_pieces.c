@@ -639,8 +639,11 @@ static void test_words_of_glm(void **state)
         const char *pre;
         size_t count;
         int32_t ids[2];
-    } rows[] = {
-        {"glm4", 1, {3}}, {"glm5", 1, {3}}, {"chatglm-bpe", 2, {0, 1}}, {"dbrx", 2, {0, 1}}};
+    } rows[] = {{"glm4", 1, {3}},
+                {"glm5", 1, {3}},
+                {"minimax-m2", 2, {0, 1}},
+                {"chatglm-bpe", 2, {0, 1}},
+                {"dbrx", 2, {0, 1}}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         mixt_tokenizer *tokenizer;
         mixt_error error;

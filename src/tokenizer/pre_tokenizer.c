@@ -68,11 +68,9 @@ static const mixt_pre_tokenizer known[] = {
 
 const mixt_pre_tokenizer *mixt_pre_tokenizer_find(const char *name)
 {
-    static const char *const other_names[][2] = {{"llama3", "llama-bpe"},
-                                                 {"llama-v3", "llama-bpe"},
-                                                 {"smaug-bpe", "dbrx"},
-                                                 {"chatglm-bpe", "dbrx"},
-                                                 {"glm5", "glm4"}};
+    static const char *const other_names[][2] = {{"llama3", "llama-bpe"}, {"llama-v3", "llama-bpe"},
+                                                 {"smaug-bpe", "dbrx"},   {"chatglm-bpe", "dbrx"},
+                                                 {"glm5", "glm4"},        {"minimax-m2", "gpt-4o"}};
     for (size_t i = 0; i < sizeof other_names / sizeof *other_names; i++) {
         name = strcmp(name, other_names[i][0]) == 0 ? other_names[i][1] : name;
     }

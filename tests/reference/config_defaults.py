@@ -102,6 +102,16 @@ FAMILIES = {
             "num_nextn_predict_layers": [0, 1],
         },
     ),
+    "minimax_m2": (
+        {"intermediate_size": 80, "num_local_experts": 16},
+        {
+            **ROUTED,
+            "head_dim": [4, 8],
+            "rotary_dim": [2, 4],
+            "router_aux_loss_coef": [0.02],
+            "router_jitter_noise": [0.0],
+        },
+    ),
     "glm4_moe": (
         {"intermediate_size": 80, "moe_intermediate_size": 24, "n_routed_experts": 64},
         {
@@ -178,6 +188,7 @@ EXPERTS = {
     "gpt_oss": "num_local_experts",
     "deepseek_v2": "n_routed_experts",
     "deepseek_v3": "n_routed_experts",
+    "minimax_m2": "num_local_experts",
     "glm4_moe": "n_routed_experts",
     "glm4_moe_lite": "n_routed_experts",
     "olmoe": "num_experts",
@@ -189,6 +200,7 @@ ALIASES = {
     "gpt_oss": "num_experts",
     "deepseek_v2": "num_experts",
     "deepseek_v3": "num_local_experts",
+    "minimax_m2": "num_experts",
     "glm4_moe": "num_local_experts",
     "glm4_moe_lite": "num_local_experts",
     "olmoe": "num_local_experts",
@@ -288,7 +300,9 @@ def expected(family, config):
     if family == "glm4_moe":
         options["attention.qk_norm"] = int(c.use_qk_norm)
         options["attention.qkv_bias"] = int(c.attention_bias)
-        options["rope.dims"] = int(head_dim * c.rope_parameters["partial_rotary_factor"])
+    if family in ("glm4_moe", "minimax_m2"):
+        part = c.rope_parameters.get("partial_rotary_factor", 1.0)
+        options["rope.dims"] = int(head_dim * part)
     missing = [name for name, value in options.items() if value is None]
     if missing:  # the class passes it on, and its model cannot work with it
         raise ValueError(f"null for {missing}")

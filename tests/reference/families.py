@@ -234,6 +234,24 @@ GLM4_MOE_LITE = {
     "topk_method": "noaux_tc", "transformers_version": "5.0.0rc0", "v_head_dim": 20,
     "vocab_size": 96,
 }
+MINIMAX_M2 = {
+    "architectures": ["MiniMaxM2ForCausalLM"], "attention_dropout": 0.0,
+    "attn_type_list": [1, 1],
+    "auto_map": {"AutoConfig": "configuration_minimax_m2.MiniMaxM2Config",
+                 "AutoModelForCausalLM": "modeling_minimax_m2.MiniMaxM2ForCausalLM"},
+    "bos_token_id": None, "eos_token_id": None, "head_dim": 16, "hidden_act": "silu",
+    "hidden_size": 32, "initializer_range": 0.02, "intermediate_size": 12,
+    "layernorm_full_attention_beta": 1.0, "layernorm_linear_attention_beta": 1.0,
+    "layernorm_mlp_beta": 1.0, "max_position_embeddings": 64, "mlp_intermediate_size": 84,
+    "model_type": "minimax_m2", "mtp_transformer_layers": 1, "num_attention_heads": 6,
+    "num_experts_per_tok": 3, "num_hidden_layers": 2, "num_key_value_heads": 2,
+    "num_local_experts": 8, "num_mtp_modules": 3, "output_router_logits": False,
+    "qk_norm_type": "per_layer", "rms_norm_eps": 1e-06, "rope_theta": 5000000, "rotary_dim": 8,
+    "router_aux_loss_coef": 0.001, "router_jitter_noise": 0.0, "scoring_func": "sigmoid",
+    "shared_intermediate_size": 0, "shared_moe_mode": "sigmoid", "sliding_window": None,
+    "tie_word_embeddings": False, "transformers_version": "4.46.1", "use_cache": True,
+    "use_mtp": True, "use_qk_norm": True, "use_routing_bias": True, "vocab_size": 96,
+}
 
 CONFIGS = {
     "llama": LLAMA,
@@ -255,6 +273,7 @@ CONFIGS = {
     "deepseek_v2": {**DEEPSEEK_V2, "n_group": 4, "topk_group": 2, "q_lora_rank": 20,
                     "topk_method": "group_limited_greedy", "routed_scaling_factor": 16.0},
     "deepseek_v3": DEEPSEEK_V3,
+    "minimax_m2": MINIMAX_M2,
     "glm4_moe": GLM4_MOE,
     "glm4_moe-air": {**GLM4_MOE, "num_nextn_predict_layers": 0,
                      "routed_scaling_factor": 1.0, "use_qk_norm": False},

@@ -28,8 +28,8 @@ from conversion import get_model_class
 from families_common import FIXTURES, load, save, to_bfloat16
 
 NAMES = ["llama-gqa", "mistral", "qwen2", "qwen3", "mixtral", "deepseek", "qwen2_moe", "olmoe",
-         "qwen3_moe", "grok-1", "deepseek_v2-lite", "deepseek_v3", "glm4_moe", "glm4_moe-air",
-         "glm4_moe_lite", "gpt_oss", "gpt_oss-mxfp4"]
+         "qwen3_moe", "grok-1", "deepseek_v2-lite", "deepseek_v3", "minimax_m2",
+         "glm4_moe", "glm4_moe-air", "glm4_moe_lite", "gpt_oss", "gpt_oss-mxfp4"]
 GROK = [("model.embed_tokens", "transformer.in_out_embed"), ("model.norm", "transformer.rms_norm"),
         (r"model.layers.(\d+)", r"transformer.decoder_layer.\1"), ("pre_attn_norm", "rms_norm"),
         ("post_attn_norm", "rms_norm_1"), ("pre_moe_norm", "rms_norm_2"),

@@ -68,6 +68,24 @@ def mixtral(config):
                              config["intermediate_size"], ("w1", "w3", "w2"))
 
 
+def minimax(config):
+    hidden, experts = config["hidden_size"], config["num_local_experts"]
+    q, kv = heads(config)
+    yield from ends(config)
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}"
+        yield from norms(prefix, hidden)
+        yield from attention(f"{prefix}.self_attn", config)
+        yield from norms(f"{prefix}.self_attn", q, ("q_norm",))
+        yield from norms(f"{prefix}.self_attn", kv, ("k_norm",))
+        moe = f"{prefix}.block_sparse_moe"
+        yield f"{moe}.gate.weight", "router", (experts, hidden)
+        yield f"{moe}.e_score_correction_bias", "small", (experts,)
+        for expert in range(experts):
+            yield from gated(f"{moe}.experts.{expert}", hidden, config["intermediate_size"],
+                             ("w1", "w3", "w2"))
+
+
 def deepseek_ffn(prefix, config, layer):
     hidden = config["hidden_size"]
     if layer < config["first_k_dense_replace"]:
@@ -241,5 +259,6 @@ MAKERS = {
     "skywork": mixtral,
     "deepseek": deepseek, "deepseek_v2": deepseek_latent, "deepseek_v3": deepseek_latent,
     "qwen2_moe": qwen2_moe, "olmoe": normed_moe, "qwen3_moe": normed_moe, "yuan": yuan,
-    "glm4_moe": glm, "glm4_moe_lite": deepseek_latent, "Grok1ModelForCausalLM": grok, "gpt_oss": gpt_oss,
+    "Grok1ModelForCausalLM": grok, "gpt_oss": gpt_oss, "minimax_m2": minimax, "glm4_moe": glm,
+    "glm4_moe_lite": deepseek_latent,
 }

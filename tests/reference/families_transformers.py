@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM
 
 from families_common import read_tokens, run
 
-NAMES = ["llama", "llama-gqa", "mistral", "mistral-window", "qwen2", "qwen3", "mixtral", "qwen2_moe",
-         "olmoe", "olmoe-clip", "qwen3_moe", "deepseek_v2-lite", "deepseek_v2", "deepseek_v3",
-         "glm4_moe", "glm4_moe-air", "gpt_oss",
+NAMES = ["llama", "llama-gqa", "mistral", "mistral-window", "qwen2", "qwen3", "mixtral",
+         "qwen2_moe", "olmoe", "olmoe-clip", "qwen3_moe", "deepseek_v2-lite", "deepseek_v2", "deepseek_v3",
+         "minimax_m2", "glm4_moe", "glm4_moe-air", "gpt_oss",
          "gpt_oss-mxfp4"]
 
 
