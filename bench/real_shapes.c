@@ -25,9 +25,11 @@ typedef struct shape {
     float theta, epsilon;
     struct {
         int size, position, value; /* of the cached row, of v's heads */
+        int query;                 /* rank of q; 0: one matrix */
     } latent;                      /* multi-head latent attention */
+    float scale;                   /* of the experts' weights; 0: 1 */
     qk_norm qk;
-    bool qkv_bias, shared_gate, tied, post_norms;
+    bool qkv_bias, shared_gate, tied, post_norms, sigmoid;
 } shape;
 
 /* mixtral: 8 of 32 layers */
@@ -45,6 +47,26 @@ static const shape shapes[] = {
     {"deepseek2", "deepseek2", 27, 2048, 16, 1, 192, 102400, 32768, .experts = 64, .chosen = 6,
      .ffn = 1408, .shared = 2816, .dense_layers = 1, .dense_ffn = 10944, .theta = 1e4F,
      .epsilon = 1e-6F, .latent = {512, 64, 128}}, /* V2-Lite, without YaRN */
+    {"glm4.7-flash",
+     "deepseek2",
+     47,
+     2048,
+     20,
+     1,
+     256,
+     154880,
+     202752,
+     .experts = 64,
+     .chosen = 4,
+     .ffn = 1536,
+     .shared = 1536,
+     .dense_layers = 1,
+     .dense_ffn = 10240,
+     .theta = 1e6F,
+     .epsilon = 1e-5F,
+     .latent = {512, 64, 256, 768},
+     .scale = 1.8F,
+     .sigmoid = true},
     {"mixtral", "llama", 8, 4096, 32, 8, 128, 32000, 32768, .experts = 8, .chosen = 2, .ffn = 14336,
      .theta = 1e6F, .epsilon = 1e-5F},
     {"skywork", "skywork", 52, 4608, 36, 36, 128, 65532, 8192, .experts = 16, .chosen = 2,
@@ -140,7 +162,13 @@ static void plan_latent(plan *p)
 {
     const shape *s = p->s;
     int64_t d = s->hidden, heads = s->heads;
-    MATRIX("attn_q.weight", OTHER, d, heads * s->head_dim);
+    if (s->latent.query > 0) {
+        MATRIX("attn_q_a.weight", OTHER, d, s->latent.query);
+        VECTOR("attn_q_a_norm.weight", s->latent.query);
+        MATRIX("attn_q_b.weight", OTHER, s->latent.query, heads * s->head_dim);
+    } else {
+        MATRIX("attn_q.weight", OTHER, d, heads * s->head_dim);
+    }
     MATRIX("attn_kv_a_mqa.weight", OTHER, d, s->latent.size + s->latent.position);
     VECTOR("attn_kv_a_norm.weight", s->latent.size);
     STACK("attn_k_b.weight", OTHER, s->head_dim - s->latent.position, s->latent.size, heads);
@@ -183,6 +211,9 @@ static void plan_layer(plan *p)
         return;
     }
     MATRIX("ffn_gate_inp.weight", OTHER, d, s->experts);
+    if (s->sigmoid) {
+        VECTOR("exp_probs_b.bias", s->experts);
+    }
     STACK("ffn_gate_exps.weight", OTHER_STACK, d, s->ffn, s->experts);
     STACK("ffn_up_exps.weight", OTHER_STACK, d, s->ffn, s->experts);
     STACK("ffn_down_exps.weight", DOWN_STACK, s->ffn, d, s->experts);
@@ -254,7 +285,13 @@ static mixt_status write_keys(mixt_gguf_writer *w, const shape *s, mixt_error *e
         MIXT_TRY(key_u32(w, s, "attention.key_length_mla", s->head_dim, error));
         MIXT_TRY(key_u32(w, s, "attention.value_length_mla", s->latent.value, error));
         MIXT_TRY(key_u32(w, s, "attention.kv_lora_rank", s->latent.size, error));
-        MIXT_TRY(key_u32(w, s, "expert_gating_func", 1, error)); /* softmax */
+        MIXT_TRY(key_u32(w, s, "expert_gating_func", s->sigmoid ? 2 : 1, error)); /* 1: softmax */
+    }
+    if (s->latent.query > 0) {
+        MIXT_TRY(key_u32(w, s, "attention.q_lora_rank", s->latent.query, error));
+    }
+    if (s->sigmoid) {
+        MIXT_TRY(mixt_gguf_writer_bool(w, "deepseek2.expert_weights_norm", true, error));
     }
     MIXT_TRY(key_u32(w, s, "vocab_size", s->vocab, error));
     MIXT_TRY(key_u32(w, s, "expert_count", s->experts, error));
@@ -269,7 +306,7 @@ static mixt_status write_keys(mixt_gguf_writer *w, const shape *s, mixt_error *e
     if (lead) {
         MIXT_TRY(key_u32(w, s, "leading_dense_block_count", s->dense_layers, error));
         MIXT_TRY(key_u32(w, s, "expert_shared_count", s->shared / s->ffn, error));
-        MIXT_TRY(key_f32(w, s, "expert_weights_scale", 1.0F, error));
+        MIXT_TRY(key_f32(w, s, "expert_weights_scale", s->scale > 0 ? s->scale : 1.0F, error));
     }
     return mixt_gguf_writer_string(w, "tokenizer.ggml.model", "none", error);
 }
@@ -423,11 +460,12 @@ int main(int argc, char **argv)
     p.mix = p.s == NULL ? NULL : mixt_mix_by_name(argv[2]);
     p.type = p.s == NULL ? MIXT_TYPE_COUNT : type_by_name(argv[2]);
     if (p.mix == NULL && p.type == MIXT_TYPE_COUNT) {
-        fprintf(stderr, "usage: real_shapes [--sparse] olmoe|qwen2moe|qwen3moe|deepseek|"
-                        "deepseek2|mixtral|skywork|grok MIX FILE [LAYERS [CONTEXT]]\n");
+        fprintf(stderr,
+                "usage: real_shapes [--sparse] olmoe|qwen2moe|qwen3moe|deepseek|"
+                "deepseek2|glm4.7-flash|mixtral|skywork|grok MIX FILE [LAYERS [CONTEXT]]\n");
         return 2;
     }
-    p.list = calloc((size_t)p.s->layers * 20 + 3, sizeof *p.list);
+    p.list = calloc((size_t)p.s->layers * 24 + 3, sizeof *p.list);
     unsigned char *buffer = malloc(RANDOM_BYTES);
     mixt_error error = MIXT_ERROR_INIT;
     int result = 1;

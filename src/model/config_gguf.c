@@ -417,7 +417,7 @@ static void read_parts(const mixt_gguf_reader *r, const mixt_family *family, mix
 {
     for (const mixt_config_row *part = mixt_gguf_parts; part->type != MIXT_FIELD_END; part++) {
         for (const mixt_config_row *row = family->config; row->type != MIXT_FIELD_END; row++) {
-            if (row->offset == part->offset && row->gguf == NULL) {
+            if (row->offset == part->offset && row->type == part->type) {
                 mixt_row_set(row, o, mixt_gguf_find(r->file, part->gguf) != NULL);
             }
         }
