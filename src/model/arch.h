@@ -407,6 +407,21 @@ const mixt_tensor_row *mixt_family_row(const mixt_family *family, mixt_slot slot
                    1, MIXT_EXPERTS_MAX),                                                           \
         MIXT_FIELD(NULL, "expert_used_count", INTEGER, experts_per_token, true, 0, 1,              \
                    MIXT_EXPERTS_MAX)
+/* Fine-grained experts beside shared ones behind dense layers, as DeepSeek's later models and their
+ * relatives have them, with the class's defaults of what may be absent. */
+#define MIXT_FINE_EXPERT_FIELDS(chosen, shared, dense, norm, factor)                               \
+    MIXT_MOE_FIELDS("n_routed_experts", chosen), MIXT_DENSE_FFN_FIELD(true),                       \
+        MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),                                            \
+        MIXT_FIELD("n_shared_experts", NULL, NULL_INTEGER, shared_experts, false, shared, 0, 256), \
+        MIXT_FIELD(NULL, "expert_shared_count", NULL_INTEGER, shared_experts, false, 0, 0, 256),   \
+        MIXT_FIELD("first_k_dense_replace", NULL, INTEGER, leading_dense_layers, false, dense, 0,  \
+                   4096),                                                                          \
+        MIXT_FIELD(NULL, "leading_dense_block_count", INTEGER, leading_dense_layers, false, 0, 0,  \
+                   4096),                                                                          \
+        MIXT_FIELD("norm_topk_prob", NULL, BOOL, router.renormalise, false, norm, 0, 1),           \
+        MIXT_FIELD(NULL, "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),         \
+        MIXT_FIELD("routed_scaling_factor", NULL, NUMBER, router.scale, false, factor, 1e-6, 1e6), \
+        MIXT_FIELD(NULL, "expert_weights_scale", NUMBER, router.scale, false, 1, 0, 1e6)
 /* Another name of the number of experts (attribute_map of the class). */
 #define MIXT_EXPERTS_ALIAS(key)                                                                    \
     MIXT_FIELD(key, NULL, INTEGER, experts, false, 0, 1, MIXT_EXPERTS_MAX)

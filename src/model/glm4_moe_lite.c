@@ -6,12 +6,7 @@
 #include "model/mla.h"
 
 static const mixt_tensor_row tensors[] = {
-    MIXT_EMBED_TENSORS,
-    MIXT_NORM_TENSORS,
-    MIXT_MLA_TENSORS,
-    MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),
-    MIXT_SHARED_TENSORS("shared_experts"),
-    MIXT_DENSE_TENSORS,
+    MIXT_MLA_MODEL_TENSORS,
     MIXT_TENSORS_END,
 };
 

@@ -25,8 +25,13 @@
         {MIXT_SLOT_V_UP, NULL, "blk.{L}.attn_kv_b.weight", 0, MIXT_LAYOUT_VALUE_UP},               \
         MIXT_MLA_ROW(O, "o_proj", "attn_output")
 
-/* Sizes of the latent attention, and the fine-grained experts of DeepSeek, with the class's
- * defaults of what may be absent. What GGUF files say of the absorbed form (key_length,
+#define MIXT_MLA_MODEL_TENSORS                                                                     \
+    MIXT_EMBED_TENSORS, MIXT_NORM_TENSORS, MIXT_MLA_TENSORS,                                       \
+        MIXT_MOE_TENSORS("mlp", "gate_proj", "up_proj", "down_proj"),                              \
+        MIXT_SHARED_TENSORS("shared_experts"), MIXT_DENSE_TENSORS
+
+/* Sizes of the latent attention, and fine-grained experts in groups, with the class's defaults of
+ * what may be absent. What GGUF files say of the absorbed form (key_length,
  * value_length, head_count_kv) is written beside these. head_dim and qk_head_dim are what
  * transformers 5 writes of the sizes that it computes. */
 #define MIXT_MLA_FIELDS(rank, chosen, shared, dense, norm, factor, all, used)                      \
@@ -48,18 +53,7 @@
                    0, 1, 4096),                                                                    \
         MIXT_FIELD(NULL, "attention.value_length", INTEGER, attention.value_dim, true, 0, 1,       \
                    4096),                                                                          \
-        MIXT_MOE_FIELDS("n_routed_experts", chosen), MIXT_DENSE_FFN_FIELD(true),                   \
-        MIXT_EXPERT_FFN_FIELD("moe_intermediate_size"),                                            \
-        MIXT_FIELD("n_shared_experts", NULL, NULL_INTEGER, shared_experts, false, shared, 0, 256), \
-        MIXT_FIELD(NULL, "expert_shared_count", NULL_INTEGER, shared_experts, false, 0, 0, 256),   \
-        MIXT_FIELD("first_k_dense_replace", NULL, INTEGER, leading_dense_layers, false, dense, 0,  \
-                   4096),                                                                          \
-        MIXT_FIELD(NULL, "leading_dense_block_count", INTEGER, leading_dense_layers, false, 0, 0,  \
-                   4096),                                                                          \
-        MIXT_FIELD("norm_topk_prob", NULL, BOOL, router.renormalise, false, norm, 0, 1),           \
-        MIXT_FIELD(NULL, "expert_weights_norm", BOOL, router.renormalise, false, 0, 0, 1),         \
-        MIXT_FIELD("routed_scaling_factor", NULL, NUMBER, router.scale, false, factor, 1e-6, 1e6), \
-        MIXT_FIELD(NULL, "expert_weights_scale", NUMBER, router.scale, false, 1, 0, 1e6),          \
+        MIXT_FINE_EXPERT_FIELDS(chosen, shared, dense, norm, factor),                              \
         MIXT_FIELD("n_group", NULL, FROM_ONE, router.groups, false, all, 1, 4096),                 \
         MIXT_FIELD(NULL, "expert_group_count", FROM_ONE, router.groups, false, 0, 0, 4096),        \
         MIXT_FIELD("topk_group", NULL, FROM_ONE, router.groups_used, false, used, 1, 4096),        \
