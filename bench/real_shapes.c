@@ -46,7 +46,7 @@ static const shape shapes[] = {
      .epsilon = 1e-6F},
     {"deepseek2", "deepseek2", 27, 2048, 16, 1, 192, 102400, 32768, .experts = 64, .chosen = 6,
      .ffn = 1408, .shared = 2816, .dense_layers = 1, .dense_ffn = 10944, .theta = 1e4F,
-     .epsilon = 1e-6F, .latent = {512, 64, 128}}, /* V2-Lite, without YaRN */
+     .epsilon = 1e-6F, .latent = {512, 64, 128, 0}}, /* V2-Lite, without YaRN */
     {"glm4.7-flash",
      "deepseek2",
      47,
