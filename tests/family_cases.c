@@ -130,7 +130,7 @@ static void as_deepseek_v3(mixt_model_options *o)
 static void as_minimax_m2(mixt_model_options *o)
 {
     o->attention.qk_norm = MIXT_QK_NORM_WHOLE;
-    o->rope.dims = o->head_dim / 2;
+    o->rope.dims = o->head_dim - 2;
     o->router.score = MIXT_SCORE_SIGMOID;
     o->router.select_bias = true;
     o->router.z_coefficient = 0;
@@ -140,7 +140,7 @@ static void as_glm4_moe(mixt_model_options *o)
 {
     o->attention.qkv_bias = true;
     o->attention.qk_norm = MIXT_QK_NORM_HEAD;
-    o->rope.dims = o->head_dim / 2;
+    o->rope.dims = o->head_dim - 2;
     o->shared_experts = 1;
     o->leading_dense_layers = 1;
     o->dense_ffn_size = 28;

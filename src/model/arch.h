@@ -120,6 +120,7 @@ typedef enum mixt_field_type {
     MIXT_FIELD_LIST_INTEGER,  /* written as a list of one */
     MIXT_FIELD_BY_HEADS,      /* the file's number is this one times the heads */
     MIXT_FIELD_LESS_POSITION, /* the file's number is this one less attention.position_dim */
+    MIXT_FIELD_PART_OF_HEAD,  /* the file's number is the part of a head that this one is */
 } mixt_field_type;
 
 /* Rows of the same field with a key are names for one thing: the first whose key is there is read,

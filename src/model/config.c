@@ -51,6 +51,7 @@ static json_t *row_value(const mixt_config_row *row, const mixt_model_options *o
     switch (row->type) {
     case MIXT_FIELD_NUMBER:
     case MIXT_FIELD_TRAINING:
+    case MIXT_FIELD_PART_OF_HEAD:
         return json_real(value);
     case MIXT_FIELD_BOOL:
     case MIXT_FIELD_SWITCH:

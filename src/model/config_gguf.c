@@ -444,6 +444,7 @@ static mixt_status read_rest(const mixt_gguf_reader *r, const mixt_family *famil
     o->router.select_bias = o->router.select_bias || mixt_gguf_find(r->file, name) != NULL;
     if (o->attention.latent_size == 0) {
         int value_length = 0;
+        o->rope.dims = 0; /* all of a head, unless the file says */
         MIXT_TRY(integer_or(r, "rope.dimension_count", (mixt_gguf_range){0, 8192}, &o->rope.dims));
         MIXT_TRY(
             integer_or(r, "attention.value_length", (mixt_gguf_range){1, 8192}, &value_length));

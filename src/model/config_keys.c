@@ -187,7 +187,7 @@ mixt_status mixt_config_unsupported(const mixt_json_object *json, const char *ke
 static bool is_number(const mixt_config_row *row)
 {
     return row->type == MIXT_FIELD_NUMBER || row->type == MIXT_FIELD_NULL_NUMBER ||
-           row->type == MIXT_FIELD_TRAINING;
+           row->type == MIXT_FIELD_TRAINING || row->type == MIXT_FIELD_PART_OF_HEAD;
 }
 
 /* The number that a value stands for: itself, or what a string spells as JSON would; NULL: none.
@@ -241,6 +241,7 @@ static mixt_status read_null(const mixt_json_object *json, const mixt_config_row
     case MIXT_FIELD_NUMBER:
     case MIXT_FIELD_LIST_INTEGER:
     case MIXT_FIELD_LESS_POSITION:
+    case MIXT_FIELD_PART_OF_HEAD:
     case MIXT_FIELD_END:
     default:
         return mixt_json_fail(json, key, "must not be null");

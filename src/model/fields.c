@@ -10,6 +10,13 @@ static const char *row_key(const mixt_config_row *row, mixt_form form)
     return form == MIXT_FORM_GGUF ? row->gguf : row->key;
 }
 
+/* Values of a head, also where head_dim still says "as usual". */
+static int head_values(const mixt_model_options *options)
+{
+    return options->head_dim > 0 || options->heads == 0 ? options->head_dim
+                                                        : options->hidden_size / options->heads;
+}
+
 double mixt_row_get(const mixt_config_row *row, const mixt_model_options *options)
 {
     assert(row->type != MIXT_FIELD_END && row->offset < sizeof *options);
@@ -25,6 +32,8 @@ double mixt_row_get(const mixt_config_row *row, const mixt_model_options *option
         return (double)*(const int *)at * options->heads;
     case MIXT_FIELD_LESS_POSITION:
         return (double)*(const int *)at - options->attention.position_dim;
+    case MIXT_FIELD_PART_OF_HEAD:
+        return *(const int *)at > 0 ? (double)*(const int *)at / head_values(options) : 1;
     case MIXT_FIELD_FROM_ONE:
         return *(const int *)at > 1 ? *(const int *)at : 1;
     case MIXT_FIELD_INTEGER:
@@ -56,6 +65,9 @@ void mixt_row_set(const mixt_config_row *row, mixt_model_options *options, doubl
         break;
     case MIXT_FIELD_LESS_POSITION:
         *(int *)at = (int)value + (value > 0 ? options->attention.position_dim : 0);
+        break;
+    case MIXT_FIELD_PART_OF_HEAD:
+        *(int *)at = (int)(value * head_values(options));
         break;
     case MIXT_FIELD_INTEGER:
     case MIXT_FIELD_LENGTH:

@@ -20,6 +20,7 @@ static const mixt_tensor_row tensors[] = {
 
 static const mixt_config_row config[] = {
     MIXT_LLAMA_FIELDS(131072, 10000, 1e-5, 8, 0),
+    MIXT_FIELD("partial_rotary_factor", NULL, PART_OF_HEAD, rope.dims, false, 0.5, 0, 1),
     MIXT_FINE_EXPERT_FIELDS(8, 1, 1, 1, 1),
     MIXT_EXPERTS_ALIAS("num_local_experts"),
     MIXT_FIELD("use_qk_norm", NULL, SWITCH, attention.qk_norm, false, 0, 0, 1),
@@ -31,18 +32,6 @@ static const mixt_config_row config[] = {
 static const char *const fixed[] = {MIXT_SILU, "n_group", "1", "topk_group", "1", NULL};
 
 static const char *const harmless[] = {"num_nextn_predict_layers", "num_mtp_layers", NULL};
-
-/* Glm4MoeConfig turns half of a head where a folder does not say how much. */
-static mixt_status turn_half(mixt_model_options *options, const void *json, mixt_error *error)
-{
-    (void)error;
-    if (json != NULL && options->rope.dims == 0 && options->heads > 0) {
-        int head =
-            options->head_dim > 0 ? options->head_dim : options->hidden_size / options->heads;
-        options->rope.dims = head / 2;
-    }
-    return MIXT_OK;
-}
 
 const mixt_family mixt_family_glm4_moe = {
     .name = "glm4_moe",
@@ -57,5 +46,4 @@ const mixt_family mixt_family_glm4_moe = {
                              .select_bias = true,
                              .renormalise = true,
                              .scale = 1}},
-    .hook = turn_half,
 };
