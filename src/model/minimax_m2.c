@@ -61,6 +61,7 @@ static mixt_status check_attention(mixt_model_options *options, const void *json
 
 const mixt_family mixt_family_minimax_m2 = {
     .name = "minimax_m2",
+    .alias = "minimax", /* early copies; of MiniMax-01, which says so too, other keys are refused */
     .hf_class = "MiniMaxM2ForCausalLM",
     .title = "MiniMax-M2",
     .gguf_arch = "minimax-m2",
