@@ -456,6 +456,14 @@ static bool host_is(const char *host, const char *name)
     return strncasecmp(host, name, length) == 0 && (host[length] == 0 || host[length] == ':');
 }
 
+/* An address of 127.0.0.0/8, with or without a port. A name may begin like one, but no name is of
+ * digits and dots alone. */
+static bool host_is_loopback(const char *host)
+{
+    char behind = host[strspn(host, "0123456789.")];
+    return strncmp(host, "127.", 4) == 0 && (behind == 0 || behind == ':');
+}
+
 /* Where only this machine may ask, a page from elsewhere must not reach us by a name of its own
  * that it had resolve to 127.0.0.1 (DNS rebinding). */
 static bool host_allowed(const http_server *server, const char *host)
@@ -468,7 +476,7 @@ static bool host_allowed(const http_server *server, const char *host)
             return true;
         }
     }
-    return host_is(host, "localhost") || host_is(host, "[::1]") || strncmp(host, "127.", 4) == 0 ||
+    return host_is(host, "localhost") || host_is(host, "[::1]") || host_is_loopback(host) ||
            host_is(host, server->limits.host);
 }
 

@@ -382,6 +382,11 @@ static http_progress answer(void *user, http_request *request, http_reply *reply
     api_call *call = request->user;
     if (!call->handed) {
         call->handed = true;
+        /* It may have begun to stop while the body came. The request counts by now, so that what
+         * still runs here is waited for; behind this nothing is given to workers that end. */
+        if (!check_state(server, call->route, &call->problem)) {
+            return reply_problem(call, reply);
+        }
         if (call->route->body || call->route->slow) {
             http_sleep(request);
             worker_add(call->route->slow ? server->surveyor : server->worker, call);

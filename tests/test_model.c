@@ -293,6 +293,7 @@ static void bad_options_are_refused(void **state)
         {offsetof(mixt_model_options, kv_heads), 3, "does not divide"},
         {offsetof(mixt_model_options, heads), 0, "heads 0 is not in"},
         {offsetof(mixt_model_options, head_dim), 7, "is odd"},
+        {offsetof(mixt_model_options, ffn_size), (1 << 22) + 1, "is longer than 4194304"},
         {offsetof(mixt_model_options, experts_per_token), 6, "6"},
         {offsetof(mixt_model_options, experts), 5000, "experts 5000 is not in"},
         {offsetof(mixt_model_options, layers), -1, "layers -1 is not in"},

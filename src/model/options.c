@@ -267,6 +267,23 @@ static mixt_status check_attention(const mixt_model_options *o, const char *plac
     return check_rope(o, place, error);
 }
 
+/* Rows that products sum over. One token's row has to fit where quantised products share theirs
+ * (ops/matrix.c), in the wider of its two records. */
+static mixt_status check_widths(const mixt_model_options *o, const char *place, mixt_error *error)
+{
+    enum { WIDTH_MAX = 1 << 22 };
+    bool dense = o->leading_dense_layers > 0 || o->moe_period > 0;
+    int heads = width_of(o->heads, o->attention.value_dim);
+    REFUSE(heads > WIDTH_MAX, "%d heads of %d values are longer than %d", o->heads,
+           o->attention.value_dim, WIDTH_MAX);
+    REFUSE(o->ffn_size > WIDTH_MAX, "ffn_size %d is longer than %d", o->ffn_size, WIDTH_MAX);
+    REFUSE(o->shared_ffn_size > WIDTH_MAX, "shared_ffn_size %d is longer than %d",
+           o->shared_ffn_size, WIDTH_MAX);
+    REFUSE(dense && o->dense_ffn_size > WIDTH_MAX, "dense_ffn_size %d is longer than %d",
+           o->dense_ffn_size, WIDTH_MAX);
+    return MIXT_OK;
+}
+
 mixt_status mixt_model_check(mixt_model_options *options, const char *place, mixt_error *error)
 {
     mixt_model_fill(options);
@@ -276,6 +293,7 @@ mixt_status mixt_model_check(mixt_model_options *options, const char *place, mix
                ranges[i].name, value, ranges[i].low, ranges[i].high);
     }
     MIXT_TRY(check_attention(options, place, error));
+    MIXT_TRY(check_widths(options, place, error));
     REFUSE(options->leading_dense_layers > options->layers,
            "leading_dense_layers %d is more than layers %d", options->leading_dense_layers,
            options->layers);

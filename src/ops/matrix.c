@@ -184,6 +184,7 @@ static void add_product(batch *work, const mixt_gemm_f32 *product)
     part.record = mixt_q8_bytes(part.kind);
     int64_t most = (int64_t)(MIXT_GEMM_SHARED_BYTES / part.record) / part.steps;
     most = mixt_least(most, MIXT_MATRIX_TOKENS);
+    assert(most > 0); /* no model's rows are longer (model/options.c) */
     for (; part.token_begin < product->m; part.token_begin += part.tokens) {
         part.tokens = mixt_least(most, product->m - part.token_begin);
         if (work->count == JOBS_MAX) {
