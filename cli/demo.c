@@ -610,12 +610,17 @@ static int run_stages(demo_state *state, const char *const *again)
 static int run_demo(void *user, cli_arguments *arguments)
 {
     const demo_settings *settings = user;
-    char seconds[NUMBER_SIZE];
     char shown[PATH_MAX];
     demo_state *state = calloc(1, sizeof *state);
-    if (state == NULL) {
+    /* what was typed, to go on with */
+    const char **again = calloc((size_t)arguments->argc + 2, sizeof *again);
+    if (state == NULL || again == NULL) {
+        free(state);
+        free(again);
         return fail_with(STATUS_FAILED, "out of memory");
     }
+    again[0] = "demo";
+    memcpy(again + 1, arguments->argv, (size_t)arguments->argc * sizeof *again);
     state->settings = settings;
     state->products_said = options_given(arguments, "matmul") != NULL;
     const char *out = settings->out;
@@ -632,8 +637,6 @@ static int run_demo(void *user, cli_arguments *arguments)
     } else if (!files_make_folder(out) || !files_make_folder(state->run)) {
         status = io_failure(out);
     } else {
-        format_number(settings->seconds, seconds);
-        const char *const again[] = {"demo", "--seconds", seconds, "--out", out, NULL};
         print_intro(state);
         status = run_stages(state, again);
     }
@@ -648,6 +651,7 @@ static int run_demo(void *user, cli_arguments *arguments)
     free(state->scores);
     free(state->words);
     free(state);
+    free(again);
     return status;
 }
 
