@@ -379,13 +379,15 @@ typedef struct bench_table {
     size_t rows;                 /* printed so far */
 } bench_table;
 
-/* Least seconds that the machine needs for the row's work, over the measured ones. */
+/* Least seconds that the machine needs for the row's work, over the measured ones. Where nobody
+ * measured how fast bytes are multiplied, these products count nothing. */
 static double limit_share(const bench_table *table, const mixt_bench_row *row)
 {
     bool bf16 = table->settings->machine.matmul == MIXT_MATMUL_BF16;
     double peak =
         bf16 && table->limits.bf16_flops > 0 ? table->limits.bf16_flops : table->limits.fp32_flops;
-    double compute = peak > 0 ? row->flops / peak : 0;
+    double compute = peak > 0 ? (row->flops - row->int8_flops) / peak : 0;
+    compute += table->limits.int8_flops > 0 ? row->int8_flops / table->limits.int8_flops : 0;
     double memory = table->limits.read_bytes > 0 ? row->bytes / table->limits.read_bytes : 0;
     return row->seconds > 0 ? fmax(compute, memory) / row->seconds : 0;
 }
@@ -398,6 +400,9 @@ static void print_limits(const bench_table *table)
         printf("; its limits: %.0f GFLOP/s fp32, ", table->limits.fp32_flops / 1e9);
         if (table->limits.bf16_flops > 0) {
             printf("%.0f GFLOP/s bf16, ", table->limits.bf16_flops / 1e9);
+        }
+        if (table->limits.int8_flops > 0) {
+            printf("%.0f GOP/s int8, ", table->limits.int8_flops / 1e9);
         }
         printf("%.1f GB/s", table->limits.read_bytes / 1e9);
     }

@@ -38,7 +38,9 @@ typedef struct demo_settings {
 
 typedef struct demo_state {
     const demo_settings *settings;
-    bool products_said; /* --matmul */
+    bool matmul_said;
+    int matmul;          /* mixt_matmul, of training */
+    double bf16_speedup; /* beside fp32; 0: not measured */
     cli_resources resources;
     mixt_error error;
     mixt_score_row *scores; /* of the domains, then of all */
@@ -201,46 +203,67 @@ static mixt_status prepare_training(demo_state *state)
     return open_training_data(&(string_list){paths, 1}, HELDOUT, resources, &state->error);
 }
 
+static const char *const product_words[] = {"exact", "blas", "bf16", NULL}; /* by mixt_matmul */
+
 /* Measures whether this machine multiplies bfloat16 much faster than fp32. */
-static bool measure_products(const demo_state *state)
+static bool bf16_pays(demo_state *state)
 {
     mixt_host host;
     mixt_bench_host(state->resources.context, &host);
-    double ratio = host.bf16_flops[host.bf16_chosen] / host.bf16_flops[0];
-    if (host.bf16_chosen == 0 || ratio < BF16_PAYS) {
-        return false;
-    }
-    printf("It learns with products of bfloat16, %.1f times as fast here as those of fp32\n"
-           "(--matmul exact: fp32).\n",
-           ratio);
-    return true;
+    state->bf16_speedup =
+        host.exact_flops > 0 ? host.bf16_flops[host.bf16_chosen] / host.exact_flops : 0;
+    return state->bf16_speedup >= BF16_PAYS;
 }
 
-/* Chosen once, as a run that goes on has to keep its products. */
-static mixt_status choose_products(demo_state *state, bool *bf16)
+static mixt_status read_products(demo_state *state, int *products)
 {
-    static const char *const words[] = {"exact", "bf16"};
-    char *was, what[200];
+    char *word, what[200];
     size_t length;
-    if (state->products_said) {
-        return MIXT_OK;
-    }
-    if (!files_exist(state->products)) {
-        *bf16 = measure_products(state);
-        return files_replace(state->products, words[*bf16], strlen(words[*bf16]))
-                   ? MIXT_OK
-                   : set_io_error(&state->error, state->products);
-    }
-    mixt_status status = files_read(state->products, 64, &was, &length, what);
+    mixt_status status = files_read(state->products, 64, &word, &length, what);
     if (status != MIXT_OK) {
         return set_error(&state->error, status, "%.400s: %s", state->products, what);
     }
-    *bf16 = strcmp(was, words[1]) == 0;
-    bool known = *bf16 || strcmp(was, words[0]) == 0;
-    free(was);
-    return known ? MIXT_OK
-                 : set_error(&state->error, MIXT_ERROR_FORMAT, "%.400s: is neither %s nor %s",
-                             state->products, words[0], words[1]);
+    for (*products = MIXT_MATMUL_EXACT; product_words[*products] != NULL; ++*products) {
+        if (strcmp(word, product_words[*products]) == 0) {
+            break;
+        }
+    }
+    free(word);
+    return product_words[*products] != NULL
+               ? MIXT_OK
+               : set_error(&state->error, MIXT_ERROR_FORMAT, "%.400s: is none of exact, blas, bf16",
+                           state->products);
+}
+
+/* Opens the context. Products are chosen once, by --matmul or by what is faster here, as a run that
+ * goes on has to keep them; those of bfloat16 are for training alone. */
+static mixt_status open_products(demo_state *state)
+{
+    machine_settings machine = state->settings->machine;
+    bool begun = files_exist(state->products);
+    int said = machine.matmul;
+    state->matmul = said;
+    if (begun) {
+        TRY(read_products(state, &state->matmul));
+    }
+    if (begun && state->matmul_said && state->matmul != said) {
+        return set_error(&state->error, MIXT_ERROR_ARGUMENT,
+                         "--matmul %s: %.400s says that this demo was begun with %s; go on with "
+                         "that, or give another --out",
+                         product_words[said], state->products, product_words[state->matmul]);
+    }
+    machine.matmul = state->matmul == MIXT_MATMUL_BF16 ? MIXT_MATMUL_EXACT : state->matmul;
+    TRY(open_context(&machine, &state->resources, &state->error));
+    if (begun || files_exist(state->model)) {
+        return MIXT_OK;
+    }
+    if (!state->matmul_said && bf16_pays(state)) {
+        state->matmul = MIXT_MATMUL_BF16;
+    }
+    const char *word = product_words[state->matmul];
+    return files_replace(state->products, word, strlen(word))
+               ? MIXT_OK
+               : set_io_error(&state->error, state->products);
 }
 
 /* docs/results.md, section 7, has what each of these is worth. */
@@ -303,8 +326,11 @@ static int train_model(demo_state *state, const char *const *again)
         return fail_error(&state->error);
     }
     print_model_line(resources->model);
-    if (choose_products(state, &options.bf16) != MIXT_OK) {
-        return fail_error(&state->error);
+    options.bf16 = state->matmul == MIXT_MATMUL_BF16;
+    if (options.bf16 && state->bf16_speedup > 0) {
+        printf("It learns with products of bfloat16, %.1f times as fast here as those of fp32\n"
+               "(--matmul exact: fp32).\n",
+               state->bf16_speedup);
     }
     print_legend(&shape);
     int status = train_run(&(training_run){
@@ -327,8 +353,7 @@ static int stage_training(demo_state *state, const char *const *again)
              "First a vocabulary: the pieces of words (tokens) that this text is best\n"
              "written with. Then the model, which learns to say the next token from those\n"
              "before it.");
-    if (open_context(&state->settings->machine, &state->resources, &state->error) != MIXT_OK ||
-        prepare_training(state) != MIXT_OK) {
+    if (open_products(state) != MIXT_OK || prepare_training(state) != MIXT_OK) {
         return fail_error(&state->error);
     }
     if (!files_exist(state->model)) {
@@ -622,7 +647,7 @@ static int run_demo(void *user, cli_arguments *arguments)
     again[0] = "demo";
     memcpy(again + 1, arguments->argv, (size_t)arguments->argc * sizeof *again);
     state->settings = settings;
-    state->products_said = options_given(arguments, "matmul") != NULL;
+    state->matmul_said = options_given(arguments, "matmul") != NULL;
     const char *out = settings->out;
     bool fits = files_join(state->text, sizeof state->text, out, "text") &&
                 files_join(state->tokenizer, sizeof state->tokenizer, out, "tokenizer") &&

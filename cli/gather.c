@@ -229,10 +229,9 @@ static bool read_gzip(const char *path, char **text, size_t *length)
     }
     close(ends[0]); /* gzip ends when it has more to say than is wanted */
     int status = 0;
-    if (child > 0) {
-        waitpid(child, &status, 0);
-    }
-    if (used == 0) {
+    bool ended = child > 0 && waitpid(child, &status, 0) == child &&
+                 (used == FILE_BYTES_MAX || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    if (!ended || used == 0) { /* a damaged file is no text */
         free(bytes);
         return false;
     }
@@ -532,7 +531,8 @@ static bool gather_one(const char *path, const gather_domain *domain, uint64_t b
                              : collect(&writer, bytes);
     free(writer.documents.slots);
     free(writer.paragraphs.slots);
-    good = good && fflush(writer.stream) == 0 && fsync(fileno(writer.stream)) == 0;
+    good = good && fflush(writer.stream) == 0 && !ferror(writer.stream) &&
+           fsync(fileno(writer.stream)) == 0;
     good = fclose(writer.stream) == 0 && good;
     *count = writer.count;
     return good;

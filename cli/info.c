@@ -267,6 +267,7 @@ static void print_machine(const mixt_host *host)
     print_rate("fp32", host->limits.fp32_flops, "GFLOP/s at most");
     print_rate("bf16 instruction", host->limits.bf16_flops, "GFLOP/s at most");
     print_rate("int8", host->limits.int8_flops, "GOP/s at most");
+    printf("%-22s %.0f GFLOP/s\n", "--matmul exact", host->exact_flops / 1e9);
     for (int i = 0; i < host->bf16_ways; i++) {
         printf("%-22s %s, %.0f GFLOP/s%s\n", i == 0 ? "--matmul bf16" : "", host->bf16_names[i],
                host->bf16_flops[i] / 1e9, i == host->bf16_chosen ? ", taken" : "");
@@ -276,9 +277,11 @@ static void print_machine(const mixt_host *host)
 static void print_machine_json(const mixt_host *host)
 {
     printf("{\"cpu\": \"%s\", \"threads\": %d, \"read_bytes\": %.6g, \"fp32_flops\": %.6g, "
-           "\"bf16_flops\": %.6g, \"int8_flops\": %.6g, \"bf16_way\": \"%s\", \"bf16_ways\": {",
+           "\"bf16_flops\": %.6g, \"int8_flops\": %.6g, \"exact_flops\": %.6g, "
+           "\"bf16_way\": \"%s\", \"bf16_ways\": {",
            host->cpu, host->threads, host->limits.read_bytes, host->limits.fp32_flops,
-           host->limits.bf16_flops, host->limits.int8_flops, host->bf16_names[host->bf16_chosen]);
+           host->limits.bf16_flops, host->limits.int8_flops, host->exact_flops,
+           host->bf16_names[host->bf16_chosen]);
     for (int i = 0; i < host->bf16_ways; i++) {
         printf("%s\"%s\": %.6g", i > 0 ? ", " : "", host->bf16_names[i], host->bf16_flops[i]);
     }

@@ -581,6 +581,38 @@ static void a_changed_file_is_refused(void **state)
     free(bytes);
 }
 
+/* The share of operations that stored blocks multiply as bytes, of the row of a prompt. */
+static double share_of_bytes(const char *path, const char *type)
+{
+    mixt_error error = MIXT_ERROR_INIT;
+    mixt_bench_options options = {.prompt = 8, .operators = true, .repetitions = 1};
+    mixt_model *model = must_open_model(path);
+    mixt_bench_row *rows;
+    size_t count;
+    must(mixt_bench_run(scratch_context, model, &options, &rows, &count, &error), &error);
+    double share = -1, of_operators = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool of_weights = strstr(rows[i].name, "experts") != NULL;
+        assert_true(rows[i].int8_flops <= rows[i].flops);
+        assert_true(!of_weights || type == NULL || rows[i].int8_flops == rows[i].flops);
+        of_operators += rows[i].direction[0] != 0 ? rows[i].int8_flops : 0;
+        share = strcmp(rows[i].name, "pp8") == 0 ? rows[i].int8_flops / rows[i].flops : share;
+        assert_true(rows[i].deviation == 0); /* of one repetition */
+    }
+    assert_true((of_operators > 0) == (type != NULL));
+    free(rows);
+    mixt_model_free(model);
+    return share;
+}
+
+static void a_bench_tells_products_of_bytes(void **state)
+{
+    (void)state;
+    assert_true(share_of_bytes(folder, NULL) == 0);
+    double share = share_of_bytes(gguf, "Q8_0");
+    assert_true(share > 0.5 && share < 1);
+}
+
 static int set_up(void **state)
 {
     mixt_error error = MIXT_ERROR_INIT;
@@ -631,6 +663,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(a_context_that_fits_is_taken),
         cmocka_unit_test(a_changed_file_is_refused),
+        cmocka_unit_test(a_bench_tells_products_of_bytes),
     };
     return cmocka_run_group_tests_name("stored", tests, set_up, tear_down);
 }

@@ -11,11 +11,12 @@ typedef struct mixt_bench_row {
     const char *direction; /* of an operator "forward", "recompute", "backward", or the name of the
                               test of prompts and generation that it ran in; else "" */
     double seconds;        /* mean of a repetition */
-    double deviation;
+    double deviation;      /* of a repetition, by n - 1; 0 of one */
     double tokens; /* tokens a repetition */
     double flops;  /* a repetition, from the cost formulas */
     double bytes;
-    uint64_t reserved[4];
+    double int8_flops; /* of flops, those of weights in blocks: products of bytes */
+    uint64_t reserved[3];
 } mixt_bench_row;
 
 typedef struct mixt_bench_options {
@@ -57,7 +58,8 @@ typedef struct mixt_host {
     const char *bf16_names[MIXT_HOST_BF16_WAYS]; /* "fp32": of rounded operands; "vdpbf16ps" */
     double bf16_flops[MIXT_HOST_BF16_WAYS];      /* of a small product, packed on the way */
     mixt_machine_limits limits;
-    uint64_t reserved[8];
+    double exact_flops; /* of the same product in MIXT_MATMUL_EXACT */
+    uint64_t reserved[7];
 } mixt_host;
 
 /* Measures it in about a second; the limits as mixt_bench_machine. */

@@ -68,7 +68,8 @@ const char *mixt_context_products(const mixt_context *context, bool bf16)
 void mixt_context_measure_bf16(const mixt_context *context, mixt_bf16_measured *measured)
 {
     const mixt_bf16_ways *ways = mixt_compute_choose_bf16(context->device.compute, true);
-    *measured = (mixt_bf16_measured){.count = ways->count, .chosen = ways->chosen};
+    *measured = (mixt_bf16_measured){
+        .count = ways->count, .chosen = ways->chosen, .exact_flops = ways->exact_flops};
     for (int i = 0; i < ways->count; i++) {
         measured->names[i] = ways->list[i].name;
         measured->flops[i] = ways->list[i].flops;

@@ -27,6 +27,7 @@ typedef struct mixt_bf16_measured {
     int count, chosen;
     const char *names[MIXT_HOST_BF16_WAYS];
     double flops[MIXT_HOST_BF16_WAYS];
+    double exact_flops;
 } mixt_bf16_measured;
 void mixt_context_measure_bf16(const mixt_context *context, mixt_bf16_measured *measured);
 

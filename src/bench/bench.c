@@ -45,8 +45,8 @@ static mixt_status add_row(bench *b, const mixt_bench_row *like, const sample *s
     mixt_bench_row *row = &b->rows[b->count++];
     *row = *like;
     row->seconds = s->sum / s->count;
-    double variance = s->squares / s->count - row->seconds * row->seconds;
-    row->deviation = variance > 0 ? sqrt(variance) : 0;
+    double spread = s->squares - s->count * row->seconds * row->seconds;
+    row->deviation = s->count > 1 && spread > 0 ? sqrt(spread / (s->count - 1)) : 0;
     return MIXT_OK;
 }
 
@@ -56,6 +56,7 @@ typedef struct profile {
     double seconds[MIXT_OP_COUNT][PASSES]; /* of one repetition */
     sample samples[MIXT_OP_COUNT][PASSES];
     double flops[MIXT_OP_COUNT][PASSES], bytes[MIXT_OP_COUNT][PASSES];
+    double int8_flops[MIXT_OP_COUNT]; /* of a forward pass */
 } profile;
 
 static void gather(mixt_instance *instance, profile *p)
@@ -85,6 +86,7 @@ static void sum_profile(const profile *p, mixt_bench_row *row)
             row->flops += p->flops[op][pass];
             row->bytes += p->bytes[op][pass];
         }
+        row->int8_flops += p->int8_flops[op];
     }
 }
 
@@ -100,7 +102,8 @@ static mixt_status operator_rows(bench *b, const char *const directions[PASSES],
                                       .direction = directions[pass],
                                       .tokens = tokens,
                                       .flops = p->flops[op][pass],
-                                      .bytes = p->bytes[op][pass]};
+                                      .bytes = p->bytes[op][pass],
+                                      .int8_flops = pass == 0 ? p->int8_flops[op] : 0};
                 status = add_row(b, &row, &p->samples[op][pass]);
             }
         }
@@ -246,6 +249,22 @@ static double *stored_value_bytes(const mixt_model *model)
     return bytes;
 }
 
+/* Whether a record multiplies by weights in blocks, as integers do. A record of experts has all its
+ * matrices in blocks or none. */
+static bool reads_blocks(const mixt_model *model, const mixt_plan *plan, const mixt_record *record)
+{
+    for (int i = 0; model->held != NULL && i < MIXT_SLOTS; i++) {
+        const mixt_value *value = record->in[i] >= 0 ? &plan->values[record->in[i]] : NULL;
+        bool given = value != NULL && value->kind == MIXT_VALUE_PARAMETER;
+        const mixt_held *held = given ? &model->held[value->index] : NULL;
+        if (held != NULL && held->matrices != NULL &&
+            mixt_type_info(held->matrices[0].type)->elements > 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Adds `times` the cost of `tokens` tokens through a generation plan, behind `behind` others. */
 static mixt_status add_generation_cost(bench *b, int tokens, int behind, double times, profile *p)
 {
@@ -260,10 +279,12 @@ static mixt_status add_generation_cost(bench *b, int tokens, int behind, double 
                                         : mixt_graph_create(b->model, &options, &graph, b->error);
     for (int r = 0; status == MIXT_OK && r < graph->plan->record_count; r++) {
         double flops, bytes;
-        mixt_op op = graph->plan->records[r].op;
+        const mixt_record *record = &graph->plan->records[r];
+        mixt_op op = record->op;
         mixt_plan_cost(graph->plan, r, tokens, stored, &flops, &bytes);
         p->flops[op][0] += times * flops;
         p->bytes[op][0] += times * bytes;
+        p->int8_flops[op] += reads_blocks(b->model, graph->plan, record) ? times * flops : 0;
     }
     free(stored);
     mixt_graph_free(status == MIXT_OK ? graph : NULL);

@@ -268,6 +268,7 @@ void mixt_bench_host(mixt_context *context, mixt_host *host)
     mixt_context_measure_bf16(context, &measured);
     host->bf16_ways = measured.count;
     host->bf16_chosen = measured.chosen;
+    host->exact_flops = measured.exact_flops;
     for (int i = 0; i < measured.count; i++) {
         host->bf16_names[i] = measured.names[i];
         host->bf16_flops[i] = measured.flops[i];

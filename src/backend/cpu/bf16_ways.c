@@ -26,17 +26,28 @@ static double seconds(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static void time_way(const mixt_compute *compute, mixt_bf16_way *way, const mixt_gemm_f32 *product)
+/* The best rate that was seen, operations a second. */
+static void time_product(const mixt_compute *compute, const mixt_gemm_f32 *product, double *best)
 {
-    mixt_kernels_f32 table = *compute->f32;
-    table.gemm_bf16 = way->kernels;
+    double begin = seconds();
+    mixt_gemm_run_f32(compute, product, 1);
+    double flops = 2.0 * SIDE_M * SIDE_N * SIDE_K / (seconds() - begin);
+    *best = flops > *best ? flops : *best;
+}
+
+static void time_ways(const mixt_compute *compute, const mixt_gemm_f32 *product,
+                      mixt_bf16_ways *ways)
+{
     mixt_compute own = *compute;
+    own.matmul = MIXT_MATMUL_EXACT;
+    time_product(&own, product, &ways->exact_flops);
+    mixt_kernels_f32 table = *compute->f32;
     own.f32 = &table;
     own.matmul = MIXT_MATMUL_BF16;
-    double begin = seconds();
-    mixt_gemm_run_f32(&own, product, 1);
-    double flops = 2.0 * SIDE_M * SIDE_N * SIDE_K / (seconds() - begin);
-    way->flops = flops > way->flops ? flops : way->flops;
+    for (int i = 0; i < ways->count; i++) {
+        table.gemm_bf16 = ways->list[i].kernels;
+        time_product(&own, product, &ways->list[i].flops);
+    }
 }
 
 void mixt_bf16_ways_measure(const mixt_compute *compute, mixt_bf16_ways *ways)
@@ -64,9 +75,7 @@ void mixt_bf16_ways_measure(const mixt_compute *compute, mixt_bf16_ways *ways)
     };
     double begin = seconds();
     for (int round = 0; round < ROUNDS && (round < 2 || seconds() - begin < BUDGET); round++) {
-        for (int i = 0; i < ways->count; i++) {
-            time_way(compute, &ways->list[i], &product);
-        }
+        time_ways(compute, &product, ways);
     }
     free(values);
 }

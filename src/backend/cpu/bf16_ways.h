@@ -17,6 +17,7 @@ typedef struct mixt_bf16_way {
 typedef struct mixt_bf16_ways {
     int count, chosen;
     mixt_bf16_way list[MIXT_BF16_WAYS];
+    double exact_flops; /* of the same product in fp32, to compare with */
 } mixt_bf16_ways;
 
 void mixt_bf16_ways_add(mixt_bf16_ways *ways, const char *name,
