@@ -600,9 +600,13 @@ static bool make_samplers(const serve_server *server, api_request *request, gene
     }
     for (size_t i = 0; i < count; i++) {
         const generation_prompt *prompt = &order->prompts[i / (size_t)order->n];
-        request->sampler.sampling.seed = (uint64_t)request->seed + i % (size_t)order->n;
-        mixt_status status = mixt_sampler_create(server->tokenizer, server->info.options.vocab_size,
-                                                 &request->sampler, &order->samplers[i], &error);
+        mixt_sampler **sampler = &order->samplers[i];
+        uint64_t seed = (uint64_t)request->seed + i % (size_t)order->n;
+        request->sampler.sampling.seed = seed;
+        mixt_status status =
+            i == 0 ? mixt_sampler_create(server->tokenizer, server->info.options.vocab_size,
+                                         &request->sampler, sampler, &error)
+                   : mixt_sampler_create_alike(order->samplers[0], seed, sampler, &error);
         for (size_t j = 0; status == MIXT_OK && j < prompt->count; j++) {
             status = mixt_sampler_accept(order->samplers[i], prompt->ids[j], false, &error);
         }

@@ -302,6 +302,59 @@ static void dry_breaks_at_texts(void **state)
     mixt_tokenizer_free(tokenizer);
 }
 
+/* Samplers of one grammar, breakers, biases and mirostat draw what samplers of their own do,
+ * whichever is freed first. */
+static void samplers_alike_have_parts_together(void **state)
+{
+    enum { DRAWS = 60 };
+    float logits[257];
+    const mixt_logit_bias bias = {mixt_id_of_byte('b'), 1.5f};
+    mixt_sampler_options options = mixt_sampler_options_default();
+    mixt_tokenizer *tokenizer = NULL;
+    (void)state;
+    assert_int_equal(mixt_tokenizer_bytes(&tokenizer, NULL), MIXT_OK);
+    options.sampling.temperature = 1;
+    options.dry_multiplier = 2;
+    options.biases = &bias;
+    options.bias_count = 1;
+    options.mirostat = 2;
+    options.grammar = "root ::= ([a-c] [x-z:])*";
+    options.sampling.seed = 1;
+    mixt_sampler *like = make(tokenizer, 257, &options), *alike[2] = {NULL};
+    for (int i = 0; i < 257; i++) {
+        logits[i] = (float)(i * 7919 % 100) / 50;
+    }
+    accept(like, draw(like, logits), true); /* what it draws is nothing to the others */
+    for (uint64_t i = 0; i < 2; i++) {
+        assert_int_equal(mixt_sampler_create_alike(like, i + 2, &alike[i], NULL), MIXT_OK);
+    }
+    mixt_sampler_free(like);
+    for (int i = 0; i < 2; i++) {
+        int differ = 0;
+        options.sampling.seed = (uint64_t)i + 2;
+        mixt_sampler *own = make(tokenizer, 257, &options);
+        for (int k = 0; k < DRAWS; k++) {
+            int32_t token = draw(own, logits);
+            assert_int_equal(draw(alike[i], logits), token);
+            accept(own, token, true);
+            accept(alike[i], token, true);
+            differ += token != mixt_id_of_byte('b');
+        }
+        assert_true(differ > DRAWS / 2);
+        assert_int_equal(mixt_sampler_accept(alike[i], mixt_id_of_byte('q'), true, NULL),
+                         MIXT_ERROR_ARGUMENT);
+        mixt_sampler_free(own);
+        mixt_sampler_free(alike[i]);
+    }
+    options.grammar = "root ::= \"\"";
+    like = make(tokenizer, 257, &options);
+    assert_int_equal(mixt_sampler_create_alike(like, 2, alike, NULL), MIXT_OK);
+    assert_true(mixt_sampler_complete(like) && mixt_sampler_complete(alike[0]));
+    mixt_sampler_free(alike[0]);
+    mixt_sampler_free(like);
+    mixt_tokenizer_free(tokenizer);
+}
+
 static void ends_are_ignored(void **state)
 {
     float logits[257] = {0};
@@ -374,6 +427,15 @@ static void bad_options_are_refused(void **state)
         options.biases = bad[i];
         refused(&options, "logit bias");
     }
+    mixt_logit_bias never[11];
+    for (int i = 0; i < 11; i++) {
+        never[i] = (mixt_logit_bias){i % 10, -INFINITY};
+    }
+    options.biases = never;
+    options.bias_count = 11;
+    refused(&options, "logit bias: every token of the vocabulary is left out");
+    never[0].bias = never[10].bias = -50;
+    mixt_sampler_free(make(NULL, 10, &options));
     options.bias_count = 0;
     options.dry_multiplier = 1;
     options.dry_breakers = empty;
@@ -531,6 +593,7 @@ int main(void)
         cmocka_unit_test(mirostat_follows_the_surprise),
         cmocka_unit_test(xtc_has_chances_of_its_own),
         cmocka_unit_test(dry_breaks_at_texts),
+        cmocka_unit_test(samplers_alike_have_parts_together),
         cmocka_unit_test(ends_are_ignored),
         cmocka_unit_test(bad_options_are_refused),
         cmocka_unit_test(log_probabilities_are_of_the_softmax),

@@ -81,6 +81,12 @@ typedef struct mixt_sampler mixt_sampler;
 MIXT_API mixt_status mixt_sampler_create(const mixt_tokenizer *tokenizer, int vocab_size,
                                          const mixt_sampler_options *options,
                                          mixt_sampler **sampler, mixt_error *error);
+/* One at the beginning of its text that draws by `seed`, and else by the options of `like`,
+ * whatever that one has drawn. Grammar, breakers and biases were made ready once and are had
+ * together: a hundred samplers of a large grammar cost what one does until they draw. Each is freed
+ * by itself, in any order, on any thread. */
+MIXT_API mixt_status mixt_sampler_create_alike(const mixt_sampler *like, uint64_t seed,
+                                               mixt_sampler **sampler, mixt_error *error);
 MIXT_API void mixt_sampler_free(mixt_sampler *sampler);
 /* Tells of the next token of the text: of a prompt (penalties and dry see it), or one that was
  * drawn (the grammar and mirostat move on; what the grammar does not allow is refused, and nothing

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,23 +11,31 @@
 #include "sampling/matcher.h"
 #include "tokenizer/tokenizer.h"
 
+/* What was made of the options: no sampler changes it, and those that begin alike have it together.
+ */
+typedef struct sampler_parts {
+    atomic_size_t users;
+    mixt_arena *arena;       /* of biases and of the lists below */
+    mixt_matcher *breakers;  /* of dry, or NULL */
+    int32_t *breaker_tokens; /* [breaker_count], by rising id: those that hold a breaker */
+    size_t breaker_count;
+    mixt_grammar *grammar; /* or NULL, and then there is no vocabulary */
+    bool is_empty;         /* the grammar allows the empty text alone */
+    mixt_machine_vocabulary vocabulary;
+} sampler_parts;
+
 struct mixt_sampler {
     const mixt_tokenizer *tokenizer; /* or NULL */
     int vocab_size;
-    mixt_chain chain; /* its strings and biases are in the arena */
-    mixt_arena *arena;
+    mixt_chain chain; /* its biases are in the parts' arena */
+    sampler_parts *parts;
     mixt_candidate *list; /* [vocab_size] */
     int32_t *marks;       /* [vocab_size] */
     int32_t *tokens;      /* [count]: the text so far */
     size_t count, capacity;
-    mixt_matcher *breakers; /* of dry, or NULL */
     uint32_t breaker_state;
-    size_t broken;           /* tokens up to the newest breaker's last */
-    int32_t *breaker_tokens; /* [breaker_count], by rising id: those that hold a breaker */
-    size_t breaker_count;
-    mixt_grammar *grammar; /* or NULL, and then all of these are */
-    mixt_machine *machine;
-    mixt_machine_vocabulary vocabulary;
+    size_t broken;         /* tokens up to the newest breaker's last */
+    mixt_machine *machine; /* of the parts' grammar; NULL: without one, or not begun */
     uint64_t drawn;
     double mirostat_mu;
     int32_t proposed; /* the token of the last mixt_sampler_next, or -1 */
@@ -92,6 +101,23 @@ static bool is_end(const mixt_tokenizer *tokenizer, int32_t token)
     return mixt_tokenizer_is_end(tokenizer, token) || token == mixt_tokenizer_separator(tokenizer);
 }
 
+/* Whether biases leave nothing to draw, whatever the logits are. */
+static bool forbids_all(mixt_sampler *sampler)
+{
+    const mixt_sampler_options *o = &sampler->chain.options;
+    int left = sampler->vocab_size;
+    for (int marking = 1; marking >= 0; marking--) {
+        for (size_t i = 0; i < o->bias_count; i++) {
+            int32_t token = o->biases[i].token;
+            if (o->biases[i].bias == -INFINITY) {
+                left -= marking > sampler->marks[token];
+                sampler->marks[token] = marking;
+            }
+        }
+    }
+    return left == 0;
+}
+
 /* The caller's biases, and behind them those that keep the ends away. */
 static mixt_status take_biases(mixt_sampler *sampler, mixt_error *error)
 {
@@ -117,7 +143,7 @@ static mixt_status take_biases(mixt_sampler *sampler, mixt_error *error)
         ends += is_end(sampler->tokenizer, id);
     }
     mixt_logit_bias *biases =
-        mixt_arena_allocate(sampler->arena, o->bias_count + ends + 1, sizeof *biases);
+        mixt_arena_allocate(sampler->parts->arena, o->bias_count + ends + 1, sizeof *biases);
     if (biases == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
     }
@@ -130,7 +156,9 @@ static mixt_status take_biases(mixt_sampler *sampler, mixt_error *error)
         }
     }
     o->biases = biases;
-    return MIXT_OK;
+    return forbids_all(sampler) ? mixt_fail(error, MIXT_ERROR_ARGUMENT,
+                                            "logit bias: every token of the vocabulary is left out")
+                                : MIXT_OK;
 }
 
 /* Runs the breakers' matcher over a token: whether one ends in it. */
@@ -140,8 +168,8 @@ static bool breaks(const mixt_sampler *sampler, int32_t token, uint32_t *state)
     bool broken = false;
     const char *bytes = mixt_tokenizer_bytes_of(sampler->tokenizer, token, &length);
     for (size_t i = 0; bytes != NULL && i < length; i++) {
-        *state = mixt_matcher_step(sampler->breakers, *state, (unsigned char)bytes[i]);
-        broken = mixt_matcher_found(sampler->breakers, *state, &found) >= 0 || broken;
+        *state = mixt_matcher_step(sampler->parts->breakers, *state, (unsigned char)bytes[i]);
+        broken = mixt_matcher_found(sampler->parts->breakers, *state, &found) >= 0 || broken;
     }
     return broken;
 }
@@ -158,34 +186,42 @@ static mixt_status take_breakers(mixt_sampler *sampler, mixt_error *error)
     if (sampler->tokenizer == NULL) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "dry breakers need a tokenizer");
     }
-    MIXT_TRY(mixt_matcher_create(strings, count, "dry breaker", &sampler->breakers, error));
+    MIXT_TRY(mixt_matcher_create(strings, count, "dry breaker", &sampler->parts->breakers, error));
     int ids = mixt_tokenizer_vocab_size(sampler->tokenizer);
-    sampler->breaker_tokens =
-        mixt_arena_allocate(sampler->arena, (size_t)ids + 1, sizeof *sampler->breaker_tokens);
-    if (sampler->breaker_tokens == NULL) {
+    sampler->parts->breaker_tokens = mixt_arena_allocate(sampler->parts->arena, (size_t)ids + 1,
+                                                         sizeof *sampler->parts->breaker_tokens);
+    if (sampler->parts->breaker_tokens == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
     }
     for (int32_t id = 0; id < ids; id++) {
         uint32_t state = 0;
         if (breaks(sampler, id, &state)) {
-            sampler->breaker_tokens[sampler->breaker_count++] = id;
+            sampler->parts->breaker_tokens[sampler->parts->breaker_count++] = id;
         }
     }
     return MIXT_OK;
 }
 
+static mixt_status begin_grammar(mixt_sampler *sampler, mixt_error *error)
+{
+    return sampler->parts->grammar == NULL || sampler->machine != NULL
+               ? MIXT_OK
+               : mixt_machine_create(sampler->parts->grammar, &sampler->machine, error);
+}
+
 static mixt_status take_grammar(mixt_sampler *sampler, const char *text, mixt_error *error)
 {
-    mixt_machine_vocabulary *v = &sampler->vocabulary;
+    mixt_machine_vocabulary *v = &sampler->parts->vocabulary;
     if (sampler->tokenizer == NULL) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "a grammar needs a tokenizer");
     }
-    MIXT_TRY(
-        mixt_grammar_compile(text, strlen(text), sampler->tokenizer, &sampler->grammar, error));
-    MIXT_TRY(mixt_machine_create(sampler->grammar, &sampler->machine, error));
+    MIXT_TRY(mixt_grammar_compile(text, strlen(text), sampler->tokenizer, &sampler->parts->grammar,
+                                  error));
+    MIXT_TRY(begin_grammar(sampler, error));
+    sampler->parts->is_empty = mixt_machine_must_end(sampler->machine);
     MIXT_TRY(mixt_tokenizer_trie(sampler->tokenizer, &v->trie, error));
     int ids = mixt_tokenizer_vocab_size(sampler->tokenizer);
-    int32_t *ends = mixt_arena_allocate(sampler->arena, (size_t)ids + 1, sizeof *ends);
+    int32_t *ends = mixt_arena_allocate(sampler->parts->arena, (size_t)ids + 1, sizeof *ends);
     if (ends == NULL) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
     }
@@ -202,19 +238,10 @@ static mixt_status take_grammar(mixt_sampler *sampler, const char *text, mixt_er
 static mixt_status fill_in(mixt_sampler *sampler, const mixt_sampler_options *options,
                            mixt_error *error)
 {
-    size_t rows = (size_t)sampler->vocab_size;
     MIXT_TRY(mixt_chain_create(options, &sampler->chain, error));
     if (options->ignore_end && sampler->tokenizer == NULL) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "ignoring the end needs a tokenizer");
     }
-    sampler->arena = mixt_arena_create();
-    sampler->list = calloc(rows, sizeof *sampler->list);
-    sampler->marks = calloc(rows, sizeof *sampler->marks);
-    if (sampler->arena == NULL || sampler->list == NULL || sampler->marks == NULL) {
-        return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
-    }
-    sampler->proposed = -1;
-    sampler->mirostat_mu = 2 * options->mirostat_tau;
     MIXT_TRY(take_biases(sampler, error));
     MIXT_TRY(take_breakers(sampler, error));
     if (options->grammar != NULL) {
@@ -226,6 +253,27 @@ static mixt_status fill_in(mixt_sampler *sampler, const mixt_sampler_options *op
     return MIXT_OK;
 }
 
+/* Without parts; NULL: no memory. */
+static mixt_sampler *allocate(const mixt_tokenizer *tokenizer, int vocab_size,
+                              const mixt_sampler_options *options)
+{
+    mixt_sampler *sampler = calloc(1, sizeof *sampler);
+    if (sampler == NULL) {
+        return NULL;
+    }
+    sampler->tokenizer = tokenizer;
+    sampler->vocab_size = vocab_size;
+    sampler->list = calloc((size_t)vocab_size, sizeof *sampler->list);
+    sampler->marks = calloc((size_t)vocab_size, sizeof *sampler->marks);
+    sampler->proposed = -1;
+    sampler->mirostat_mu = 2 * options->mirostat_tau;
+    if (sampler->list == NULL || sampler->marks == NULL) {
+        mixt_sampler_free(sampler);
+        return NULL;
+    }
+    return sampler;
+}
+
 mixt_status mixt_sampler_create(const mixt_tokenizer *tokenizer, int vocab_size,
                                 const mixt_sampler_options *options, mixt_sampler **sampler,
                                 mixt_error *error)
@@ -234,12 +282,18 @@ mixt_status mixt_sampler_create(const mixt_tokenizer *tokenizer, int vocab_size,
     if (vocab_size < 1) {
         return mixt_fail(error, MIXT_ERROR_ARGUMENT, "sampler: a vocabulary of %d", vocab_size);
     }
-    mixt_sampler *made = calloc(1, sizeof *made);
+    sampler_parts *parts = calloc(1, sizeof *parts);
+    mixt_arena *arena = mixt_arena_create();
+    mixt_sampler *made =
+        parts != NULL && arena != NULL ? allocate(tokenizer, vocab_size, options) : NULL;
     if (made == NULL) {
+        mixt_arena_free(arena);
+        free(parts);
         return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
     }
-    made->tokenizer = tokenizer;
-    made->vocab_size = vocab_size;
+    parts->arena = arena;
+    made->parts = parts;
+    atomic_init(&parts->users, 1);
     mixt_status status = fill_in(made, options, error);
     if (status != MIXT_OK) {
         mixt_sampler_free(made);
@@ -249,13 +303,36 @@ mixt_status mixt_sampler_create(const mixt_tokenizer *tokenizer, int vocab_size,
     return MIXT_OK;
 }
 
+mixt_status mixt_sampler_create_alike(const mixt_sampler *like, uint64_t seed,
+                                      mixt_sampler **sampler, mixt_error *error)
+{
+    mixt_sampler *made = allocate(like->tokenizer, like->vocab_size, &like->chain.options);
+    *sampler = made;
+    if (made == NULL) {
+        return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
+    }
+    made->chain = like->chain;
+    made->chain.options.sampling.seed = seed;
+    made->parts = like->parts;
+    atomic_fetch_add(&made->parts->users, 1);
+    return MIXT_OK;
+}
+
+static void let_go(sampler_parts *parts)
+{
+    if (parts != NULL && atomic_fetch_sub(&parts->users, 1) == 1) {
+        mixt_grammar_free(parts->grammar);
+        mixt_matcher_free(parts->breakers);
+        mixt_arena_free(parts->arena);
+        free(parts);
+    }
+}
+
 void mixt_sampler_free(mixt_sampler *sampler)
 {
     if (sampler != NULL) {
         mixt_machine_free(sampler->machine);
-        mixt_grammar_free(sampler->grammar);
-        mixt_matcher_free(sampler->breakers);
-        mixt_arena_free(sampler->arena);
+        let_go(sampler->parts);
         free(sampler->list);
         free(sampler->marks);
         free(sampler->tokens);
@@ -287,11 +364,12 @@ mixt_status mixt_sampler_accept(mixt_sampler *sampler, int32_t token, bool drawn
                    sizeof *sampler->tokens)) {
         return mixt_fail(error, MIXT_ERROR_MEMORY, "sampler: no memory");
     }
-    if (drawn && sampler->machine != NULL) {
+    if (drawn && sampler->parts->grammar != NULL) {
+        MIXT_TRY(begin_grammar(sampler, error));
         MIXT_TRY(go_on(sampler, token, error));
     }
     sampler->tokens[sampler->count++] = token;
-    if (sampler->breakers != NULL && breaks(sampler, token, &sampler->breaker_state)) {
+    if (sampler->parts->breakers != NULL && breaks(sampler, token, &sampler->breaker_state)) {
         sampler->broken = sampler->count;
     }
     if (drawn) {
@@ -314,8 +392,8 @@ mixt_status mixt_sampler_next(mixt_sampler *sampler, const float *logits, int32_
         .tokens = sampler->tokens,
         .count = sampler->count,
         .unbroken = sampler->count - sampler->broken,
-        .breakers = sampler->breaker_tokens,
-        .breaker_count = sampler->breaker_count,
+        .breakers = sampler->parts->breaker_tokens,
+        .breaker_count = sampler->parts->breaker_count,
         .marks = sampler->marks,
         .vocab_size = sampler->vocab_size,
         .drawn = sampler->drawn,
@@ -323,8 +401,9 @@ mixt_status mixt_sampler_next(mixt_sampler *sampler, const float *logits, int32_
     };
     const uint64_t *allowed = NULL;
     *token = 0;
-    if (sampler->machine != NULL) {
-        MIXT_TRY(mixt_machine_mask(sampler->machine, &sampler->vocabulary, &allowed, error));
+    if (sampler->parts->grammar != NULL) {
+        MIXT_TRY(begin_grammar(sampler, error));
+        MIXT_TRY(mixt_machine_mask(sampler->machine, &sampler->parts->vocabulary, &allowed, error));
     }
     MIXT_TRY(mixt_sampling_gather(&chain->options, logits, sampler->vocab_size, allowed,
                                   &candidates, error));
@@ -340,5 +419,6 @@ mixt_status mixt_sampler_next(mixt_sampler *sampler, const float *logits, int32_
 
 bool mixt_sampler_complete(const mixt_sampler *sampler)
 {
-    return sampler->machine != NULL && mixt_machine_must_end(sampler->machine);
+    return sampler->machine != NULL ? mixt_machine_must_end(sampler->machine)
+                                    : sampler->parts->is_empty;
 }
