@@ -36,6 +36,11 @@ static const field_rule *find(const field_rule *const *tables, const char *name)
     return NULL;
 }
 
+static bool takes_place(const field_rule *rule)
+{
+    return rule->kind != FIELD_IGNORED && rule->kind != FIELD_REFUSED;
+}
+
 static bool is_nothing(const json_t *value)
 {
     return json_is_false(value) || (json_is_number(value) && json_number_value(value) == 0) ||
@@ -124,6 +129,30 @@ static bool read_field(const field_rule *rule, const json_t *value, char *place,
     return true;
 }
 
+/* Whether an earlier field of the object fills the same place with another value. */
+static bool check_spelling(const json_t *object, const field_rule *const *tables,
+                           const field_rule *rule, const json_t *value, api_problem *problem)
+{
+    const char *name;
+    json_t *other;
+    json_object_foreach((json_t *)(uintptr_t)object, name, other)
+    {
+        const field_rule *earlier = find(tables, name);
+        if (earlier == rule) {
+            break;
+        }
+        bool number = json_is_number(value) && json_is_number(other);
+        if (earlier->offset == rule->offset && takes_place(earlier) && !json_is_null(other) &&
+            (number ? json_number_value(value) != json_number_value(other)
+                    : !json_equal(value, other))) {
+            return api_fail(problem, 400, "invalid_value", rule->name,
+                            "%s and %s are two names of one field and have two values", name,
+                            rule->name);
+        }
+    }
+    return true;
+}
+
 bool fields_read(const json_t *object, const field_rule *const *tables, void *settings,
                  api_problem *problem)
 {
@@ -135,6 +164,10 @@ bool fields_read(const json_t *object, const field_rule *const *tables, void *se
         if (rule == NULL) {
             return api_fail(problem, 400, "unknown_parameter", name, "unknown field \"%.60s\"",
                             name);
+        }
+        if (!json_is_null(value) && takes_place(rule) &&
+            !check_spelling(object, tables, rule, value, problem)) {
+            return false;
         }
         if (!json_is_null(value) &&
             !read_field(rule, value, (char *)settings + rule->offset, problem)) {

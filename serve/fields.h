@@ -39,7 +39,8 @@ typedef struct field_rule {
 } field_rule;
 
 /* Reads an object's fields; null is as if the field were not there. `tables` ends with NULL, each
- * table with a rule without name; the first rule of a name counts. */
+ * table with a rule without name; the first rule of a name counts. Rules of one offset are names of
+ * one field: two of them with different values are refused. */
 bool fields_read(const json_t *object, const field_rule *const *tables, void *settings,
                  api_problem *problem);
 
