@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../serve/framing.h"
+#include "../serve/intake.h"
 #include "../serve/json.h"
 #include "../serve/server.h"
 #include "shared/mutate.h"
@@ -130,13 +130,26 @@ static void split(const char *bytes, size_t length)
     framing_state whole = {0};
     bool good = framing_take(&whole, bytes, length);
     FUZZ_REQUIRE(good == (whole.problem == NULL), "a problem without a word");
-    framing_state parts = {0};
+    framing_state parts = {0}, passed = {0};
+    intake_state intake = {0};
     fuzz_dice dice = fuzz_dice_of(length);
     for (size_t at = 0; at < length;) {
+        char given[16];
         size_t count = 1 + fuzz_below(&dice, length - at < 8 ? length - at : 8);
         framing_take(&parts, bytes + at, count);
+        FUZZ_REQUIRE(intake_take(&intake, bytes + at, count), "no memory");
+        if (intake.as_is) {
+            framing_take(&passed, bytes + at, count);
+        }
+        for (size_t got; (got = intake_give(&intake, given, sizeof given)) > 0;) {
+            framing_take(&passed, given, got);
+        }
         at += count;
     }
+    intake_free(&intake);
+    FUZZ_REQUIRE(passed.problem == NULL, "something wrong is passed on");
+    FUZZ_REQUIRE(passed.number == whole.number + (whole.problem != NULL),
+                 "another number of requests is passed on");
     FUZZ_REQUIRE(whole.state == parts.state && whole.number == parts.number &&
                      whole.problem == parts.problem && whole.left == parts.left,
                  "another framing in parts");

@@ -1,5 +1,6 @@
 #include "framing.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -27,11 +28,18 @@ bool framing_is_token(unsigned char c)
            (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL);
 }
 
-static bool fail(framing_state *framing, const char *problem)
+static bool fail_with(framing_state *framing, int status, const char *problem)
 {
+    framing->broken = framing->state;
     framing->state = STATE_BROKEN;
+    framing->status = status;
     framing->problem = problem;
     return false;
+}
+
+static bool fail(framing_state *framing, const char *problem)
+{
+    return fail_with(framing, 400, problem);
 }
 
 static bool go(framing_state *framing, int state)
@@ -49,8 +57,7 @@ static bool line_ends(framing_state *framing, int next)
 
 static void begin_request(framing_state *framing)
 {
-    uint64_t number = framing->number + 1;
-    *framing = (framing_state){.number = number};
+    *framing = (framing_state){.number = framing->number + 1, .head_max = framing->head_max};
 }
 
 /* ---- the request line */
@@ -58,10 +65,14 @@ static void begin_request(framing_state *framing)
 static bool take_method(framing_state *framing, unsigned char c)
 {
     if (c == ' ' && framing->word > 0) {
+        framing->method[framing->word <= FRAMING_METHOD_MAX ? framing->word : 0] = 0;
         framing->word = 0;
         return go(framing, STATE_TARGET);
     }
-    framing->word = 1;
+    if (framing->word < FRAMING_METHOD_MAX) {
+        framing->method[framing->word] = (char)c;
+    }
+    framing->word += framing->word <= FRAMING_METHOD_MAX;
     return framing_is_token(c) || fail(framing, "the request line does not begin with a method");
 }
 
@@ -72,6 +83,10 @@ static bool take_target(framing_state *framing, unsigned char c)
         return go(framing, STATE_VERSION);
     }
     framing->word = 1;
+    framing->parts += c == '&';
+    if (framing->parts > FRAMING_PARTS_MAX) {
+        return fail_with(framing, 414, "the target's query has too many parts");
+    }
     return (c > 0x20 && c < 0x7F && c != '#') ||
            fail(framing, "the target holds a character that none may hold");
 }
@@ -81,10 +96,16 @@ static bool take_version(framing_state *framing, unsigned char c)
     static const char pattern[] = "HTTP/0.0";
     int at = framing->word++;
     if (at == (int)sizeof pattern - 1 && c == '\r') {
+        if (framing->major != 1 || framing->minor > 1) {
+            return fail_with(framing, 505, "only HTTP/1.1 and HTTP/1.0 are understood");
+        }
         return line_ends(framing, STATE_FIELD);
     }
     char wanted = at < (int)sizeof pattern - 1 ? pattern[at] : 0;
     bool fits = wanted == '0' ? c >= '0' && c <= '9' : wanted != 0 && c == (unsigned char)wanted;
+    if (wanted == '0') {
+        *(at == 5 ? &framing->major : &framing->minor) = c - '0';
+    }
     return fits || fail(framing, "the request line is not METHOD TARGET HTTP/1.1");
 }
 
@@ -162,9 +183,11 @@ static bool take_name(framing_state *framing, unsigned char c)
 
 static bool take_length(framing_state *framing, unsigned char c)
 {
-    if (c < '0' || c > '9' || framing->spaces > 0 || framing->digits == DIGITS_MAX ||
-        (framing->digits > 0 && framing->left == 0)) {
+    if (c < '0' || c > '9' || framing->spaces > 0 || (framing->digits > 0 && framing->left == 0)) {
         return fail(framing, "Content-Length is not a number of bytes");
+    }
+    if (framing->digits == DIGITS_MAX) {
+        return fail_with(framing, 413, "the body has too many bytes");
     }
     framing->left = 10 * framing->left + (uint64_t)(c - '0');
     framing->digits++;
@@ -195,6 +218,10 @@ static bool take_value(framing_state *framing, unsigned char c)
         framing->spaces += framing->value_length > 0 || framing->digits > 0;
         return true;
     }
+    if ((c == ';' || c == ',') && named(framing, "Cookie") &&
+        ++framing->parts > FRAMING_PARTS_MAX) {
+        return fail_with(framing, 431, "too many cookies");
+    }
     if (named(framing, "Content-Length")) {
         return take_length(framing, c);
     }
@@ -216,6 +243,9 @@ static bool take_field(framing_state *framing, unsigned char c)
     if (c == ' ' || c == '\t') {
         return fail(framing, "a header line is folded");
     }
+    if (++framing->fields > FRAMING_FIELDS_MAX) {
+        return fail_with(framing, 431, "too many header fields");
+    }
     framing->name_length = 0;
     framing->state = STATE_NAME;
     return take_name(framing, c);
@@ -235,6 +265,7 @@ static bool fields_end(framing_state *framing)
         framing->chunked = true;
         framing->left = 0;
         framing->digits = framing->extension = 0;
+        framing->head = 0; /* what stands behind the chunks has as much room again */
         return go(framing, STATE_SIZE);
     }
     if (framing->has_length && framing->left > 0) {
@@ -330,6 +361,19 @@ static size_t skip(framing_state *framing, size_t length)
     return count;
 }
 
+/* Of the request line and the fields each byte counts, whatever it says. */
+static bool fits(framing_state *framing)
+{
+    if (framing->state == STATE_LF || framing->state == STATE_SIZE ||
+        framing->state == STATE_EXTENSION || framing->state == STATE_CHUNK_END ||
+        framing->head_max == 0 || ++framing->head <= framing->head_max) {
+        return true;
+    }
+    return framing->state <= STATE_VERSION
+               ? fail_with(framing, 414, "the request line has too many bytes")
+               : fail_with(framing, 431, "too many bytes in the header fields");
+}
+
 static bool take(framing_state *framing, unsigned char c)
 {
     switch (framing->state) {
@@ -359,15 +403,39 @@ static bool take(framing_state *framing, unsigned char c)
     }
 }
 
+/* Whether a part has come to its end, and none has begun. */
+static bool is_between(const framing_state *framing)
+{
+    return framing->state == STATE_BODY || framing->state == STATE_CHUNK ||
+           framing->state == STATE_CHUNK_END ||
+           (framing->state == STATE_SIZE && framing->digits == 0) ||
+           (framing->state == STATE_METHOD && framing->word == 0);
+}
+
 bool framing_take(framing_state *framing, const char *bytes, size_t length)
 {
-    size_t at = 0;
-    while (at < length) {
+    size_t at = 0, whole = 0;
+    while (at < length && framing->state != STATE_BROKEN) {
         if (framing->state == STATE_BODY || framing->state == STATE_CHUNK) {
             at += skip(framing, length - at);
-        } else if (!take(framing, (unsigned char)bytes[at++])) {
-            return false;
+        } else if (fits(framing)) {
+            take(framing, (unsigned char)bytes[at++]);
         }
+        whole = is_between(framing) ? at : whole;
     }
+    framing->whole = whole;
     return framing->state != STATE_BROKEN;
+}
+
+size_t framing_end(const framing_state *framing, char end[FRAMING_END_MAX])
+{
+    bool behind_chunk = framing->broken == STATE_CHUNK_END ||
+                        (framing->broken == STATE_LF && framing->next == STATE_SIZE);
+    int length =
+        framing->chunked
+            ? snprintf(end, FRAMING_END_MAX, "%s0\r\n\r\n", behind_chunk ? "\r\n" : "")
+            : snprintf(end, FRAMING_END_MAX, "%s / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                       framing->method[0] != 0 && framing->broken != STATE_METHOD ? framing->method
+                                                                                  : "-");
+    return (size_t)length;
 }

@@ -1,6 +1,6 @@
 #include "http.h"
 
-#include "framing.h"
+#include "intake.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 enum {
-    HEADERS_MAX = 100,     /* fields of a request */
     OVERRUN_MAX = 1 << 20, /* bytes beyond the body's limit that are read to reply at the end */
     ORIGIN_MAX = 255,
     LOOKED_AT_OFTEN = 1000, /* sockets; of more each is looked at once a second */
@@ -30,8 +29,8 @@ typedef struct http_socket {
     int descriptor;
     int64_t since;
     enum { SOCKET_HEADERS, SOCKET_BODY, SOCKET_REPLY } state;
-    framing_state framing; /* of the bytes that came */
-    uint64_t requests;     /* whose replies have begun or are over */
+    intake_state intake; /* of the bytes that came */
+    uint64_t requests;   /* whose replies have begun or are over */
 } http_socket;
 
 struct http_connection {
@@ -85,29 +84,72 @@ static void set_state(http_connection *connection, int state)
 /* The server whose event loop this thread is. */
 static _Thread_local http_server *of_this_thread;
 
+/* A connection whose framing broke: what still comes is read, so that closing behind the reply does
+ * not reset the connection and lose it on its way. */
+static void read_rest(int descriptor)
+{
+    char bytes[4096];
+    ssize_t got = 1;
+    for (size_t count = 0; got > 0 && count < OVERRUN_MAX; count += (size_t)got) {
+        got = recvfrom(descriptor, bytes, sizeof bytes, MSG_DONTWAIT, NULL, NULL);
+    }
+}
+
+/* Up to `size` bytes that may be passed on. Fewer say that the socket is empty: then who reads
+ * comes again when more has come, and not before. */
+static ssize_t read_checked(intake_state *intake, int descriptor, char *bytes, size_t size)
+{
+    for (bool more = true; more && intake->ready < size;) {
+        ssize_t got = recvfrom(descriptor, bytes, size, 0, NULL, NULL);
+        if (got <= 0 && intake->ready == 0) {
+            return got;
+        }
+        if (got > 0 && !intake_take(intake, bytes, (size_t)got)) {
+            errno = ECONNRESET;
+            return -1;
+        }
+        if (got > 0 && intake->as_is) {
+            return got;
+        }
+        if (intake->framing.problem != NULL) {
+            read_rest(descriptor);
+            break;
+        }
+        more = got == (ssize_t)size;
+    }
+    size_t passed = intake_give(intake, bytes, size);
+    errno = EAGAIN;
+    return passed > 0 ? (ssize_t)passed : -1;
+}
+
 /* libmicrohttpd takes bare LFs, folded lines, fields without a name and chunks of many forms, none
- * of which can be seen behind it, and it has no hook for what it reads. It reads by the C library's
- * recv, in whose place the dynamic linker puts this one: the bytes pass unchanged, and what is
- * wrong with them is known when their request is. Where a program is linked in another way nothing
- * is lost but this strictness. */
+ * of which can be seen behind it, answers others in a form of its own without a word to us, and has
+ * no hook for what it reads. It reads by the C library's recv, in whose place the dynamic linker
+ * puts this one: heads and chunks are passed on once they are whole and right, and in place of one
+ * that is wrong something right, whose request is then refused (`broken`). Where a program is
+ * linked in another way nothing is lost but this strictness. */
 __attribute__((visibility("default"))) ssize_t recv(int descriptor, void *bytes, size_t size,
                                                     int flags)
 {
-    ssize_t got = recvfrom(descriptor, bytes, size, flags, NULL, NULL);
     const http_server *server = of_this_thread;
-    if (got > 0 && flags == 0 && server != NULL && (size_t)descriptor < server->watched_count &&
-        server->watched[descriptor] != NULL) {
-        framing_take(&server->watched[descriptor]->framing, bytes, (size_t)got);
+    http_socket *socket = flags == 0 && server != NULL && descriptor >= 0 &&
+                                  (size_t)descriptor < server->watched_count
+                              ? server->watched[descriptor]
+                              : NULL;
+    if (socket == NULL) {
+        return recvfrom(descriptor, bytes, size, flags, NULL, NULL);
     }
-    return got;
+    return read_checked(&socket->intake, descriptor, bytes, size);
 }
 
 /* What is wrong with the bytes of the request that is read, or NULL. */
-static const char *broken(const http_connection *connection)
+static const framing_state *broken(const http_connection *connection)
 {
     const http_socket *socket = connection->socket;
-    return socket != NULL && socket->framing.number == socket->requests ? socket->framing.problem
-                                                                        : NULL;
+    return socket != NULL && socket->intake.framing.number == socket->requests &&
+                   socket->intake.framing.problem != NULL
+               ? &socket->intake.framing
+               : NULL;
 }
 
 static bool watch_socket(http_server *server, http_socket *socket)
@@ -142,6 +184,7 @@ static void on_socket(void *user, struct MHD_Connection *handle, void **kept,
             MHD_get_connection_info(handle, MHD_CONNECTION_INFO_CONNECTION_FD);
         if (socket != NULL && info != NULL) {
             socket->descriptor = info->connect_fd;
+            socket->intake.framing.head_max = server->limits.header_bytes;
         }
         if (socket != NULL && info != NULL && watch_socket(server, socket)) {
             socket->since = http_now();
@@ -163,6 +206,7 @@ static void on_socket(void *user, struct MHD_Connection *handle, void **kept,
         }
         server->socket_count--;
         server->watched[socket->descriptor] = NULL;
+        intake_free(&socket->intake);
         free(socket);
         *kept = NULL;
     }
@@ -506,6 +550,17 @@ static void drop_address(http_connection *connection, const char *host)
     }
 }
 
+static refusal refusal_of(const framing_state *framing)
+{
+    return (refusal){framing->status,
+                     framing->status == 505   ? "http_version"
+                     : framing->status == 413 ? "body_too_large"
+                     : framing->status == 431 ? "headers_too_large"
+                     : framing->status == 414 ? "target_too_long"
+                                              : "bad_request",
+                     framing->problem};
+}
+
 static refusal check_request(http_connection *connection, const char *version,
                              const header_facts *facts)
 {
@@ -513,17 +568,19 @@ static refusal check_request(http_connection *connection, const char *version,
     const http_request *request = &connection->request;
     bool has_body = facts->encodings > 0 || (facts->lengths > 0 && strcmp(facts->length, "0") != 0);
     const char *problem = check_framing(facts, version);
+    if (broken(connection) != NULL) {
+        return refusal_of(broken(connection));
+    }
     if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0) {
         return (refusal){505, "http_version", "only HTTP/1.1 and HTTP/1.0 are understood"};
     }
-    problem = broken(connection) != NULL ? broken(connection) : problem;
     if (problem != NULL) {
         return (refusal){400, "bad_request", problem};
     }
     if (strlen(connection->target) > server->limits.header_bytes) {
         return (refusal){414, "target_too_long", "the target has too many bytes"};
     }
-    if (facts->fields > HEADERS_MAX || facts->bytes > server->limits.header_bytes) {
+    if (facts->fields > FRAMING_FIELDS_MAX || facts->bytes > server->limits.header_bytes) {
         return (refusal){431, "headers_too_large", "too many header fields, or bytes in them"};
     }
     if (!is_token(request->method, strlen(request->method))) {
@@ -655,7 +712,7 @@ static enum MHD_Result begin(http_connection *connection, const char *method, co
 static enum MHD_Result take_body(http_connection *connection, const char *bytes, size_t length)
 {
     if (broken(connection) != NULL) {
-        return MHD_NO;
+        return MHD_YES; /* it is refused when its end has come, which is near */
     }
     size_t room = connection->body_limit - connection->body.length;
     if (connection->body_dropped > 0 || length > room) {
@@ -672,7 +729,8 @@ static enum MHD_Result hand_on(http_connection *connection)
     http_request *request = &connection->request;
     const http_handler *handler = &connection->server->handler;
     if (!connection->handed && broken(connection) != NULL) {
-        return refuse(connection, &(refusal){400, "bad_request", broken(connection)});
+        refusal why = refusal_of(broken(connection));
+        return refuse(connection, &why);
     }
     if (connection->refused) {
         connection->refused = false;

@@ -177,6 +177,94 @@ static void test_framing(void **state)
     assert_int_equal(failed, 0);
 }
 
+static int count_parts(const char *text, const char *part)
+{
+    int count = 0;
+    for (const char *at = text; (at = strstr(at, part)) != NULL; at++) {
+        count++;
+    }
+    return count;
+}
+
+/* What libmicrohttpd would answer by itself, in HTML, some of it with two heads, and unlogged. */
+static void test_own_refusals(void **state)
+{
+    static const struct {
+        const char *before, *piece, *behind;
+        int count, status;
+        const char *code, *method;
+    } rows[] = {
+        {POST "Content-Length: -1\r\n\r\n", "", "", 0, 400, "bad_request", "POST"},
+        {POST "Content-Length: 9", "9", "\r\n\r\n", 30, 413, "body_too_large", "POST"},
+        {"GET /", "a", " HTTP/1.1\r\n" HOST "\r\n", 200000, 414, "target_too_long", "GET"},
+        {"GET /?", "a&", " HTTP/1.1\r\n" HOST "\r\n", 2000, 414, "target_too_long", "GET"},
+        {"", "A", " / HTTP/1.1\r\n" HOST "\r\n", 200000, 414, "target_too_long", "-"},
+        {GET HOST "X: ", "a", "\r\n\r\n", 200000, 431, "headers_too_large", "GET"},
+        {GET HOST, "X: a\r\n", "\r\n", 3000, 431, "headers_too_large", "GET"},
+        {GET HOST "Cookie: ", "a;", "\r\n\r\n", 1500, 431, "headers_too_large", "GET"},
+        {POST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ", "a", "\r\n\r\n", 200000, 431,
+         "headers_too_large", "POST"},
+        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", "", 0, 505, "http_version", "PRI"},
+        {"GET /health HTTP/9\r\n" HOST "\r\n", "", "", 0, 400, "bad_request", "GET"},
+        {GET HOST "nothing\r\n\r\n", "", "", 0, 400, "bad_request", "GET"},
+        {"\x16\x03\x01\x02", "", "", 0, 400, "bad_request", "-"},
+    };
+    static char bytes[250000];
+    char wanted[200];
+    int port = serve_port;
+    (void)state;
+    pid_t other = serve_begin("--header-bytes 16384");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int client = client_connect();
+        char *at = stpcpy(bytes, rows[i].before);
+        for (int piece = 0; piece < rows[i].count; piece++) {
+            at = stpcpy(at, rows[i].piece);
+        }
+        strcpy(at, rows[i].behind);
+        client_put(client, bytes);
+        shutdown(client, SHUT_WR);
+        const char *reply = client_read_all(client);
+        assert_int_equal(reply_status(reply), rows[i].status);
+        assert_int_equal(count_parts(reply, "\r\nDate: "), 1);
+        snprintf(wanted, sizeof wanted, "\"code\":\"%s\"}}", rows[i].code);
+        assert_has(reply_body(reply), "{\"error\":{");
+        assert_has(reply_body(reply), wanted);
+        close(client);
+        snprintf(wanted, sizeof wanted,
+                 "\"request\":%zu,\"client\":\"127.0.0.1\",\"method\":\"%s\",\"path\":null,"
+                 "\"status\":%d,",
+                 i + 1, rows[i].method, rows[i].status);
+        await_log(wanted);
+    }
+    assert_int_equal(serve_end(other), 0);
+    serve_port = port;
+}
+
+/* More requests than the server reads at once, sent without waiting: each is answered in its turn,
+ * and what is wrong behind them too. */
+static void test_long_pipeline(void **state)
+{
+    static char bytes[300000];
+    char *at = bytes;
+    int client = client_connect();
+    (void)state;
+    for (int i = 0; i < 60; i++) {
+        at = stpcpy(at, POST "Transfer-Encoding: chunked\r\n\r\nb\r\n{\"content\":\r\n");
+        for (int chunk = 0; chunk < i; chunk++) {
+            at += sprintf(at, "64;a=\"b\"\r\n%100s\r\n", "");
+        }
+        at = stpcpy(at, "5\r\n\"ab\"}\r\n0\r\nX-T: a\r\n\r\n");
+    }
+    strcpy(at, POST "Content-Length: -1\r\n\r\n" GET HOST "\r\n");
+    client_put(client, bytes);
+    const char *reply = client_read_all(client);
+    assert_int_equal(count_parts(reply, "HTTP/1.1 200 "), 60);
+    assert_int_equal(count_parts(reply, "HTTP/1.1 400 "), 1);
+    assert_int_equal(count_parts(reply, "\r\nDate: "), 61);
+    assert_has(reply, "Content-Length is not a number of bytes");
+    close(client);
+}
+
 /* ---- limits */
 
 static void test_limits(void **state)
@@ -510,6 +598,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_framing),
+        cmocka_unit_test(test_own_refusals),
+        cmocka_unit_test(test_long_pipeline),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_cut_bodies),
         cmocka_unit_test(test_json),
