@@ -20,8 +20,8 @@ enum {
 
 typedef struct serve_settings {
     model_settings model;
-    const char *host, *key_file, *template, *variables, *cors_origin;
-    string_list aliases, keys, host_names;
+    const char *host, *key_file, *template, *variables;
+    string_list aliases, keys, host_names, origins;
     int port, context_length, parallel, batch, pooling;
     cache_settings cache;
     int latent; /* mixt_latent */
@@ -61,10 +61,10 @@ static const cli_option listen_options[] = {
      .value = "NAME",
      .help = "names that clients of this machine may call it by, beside localhost (a proxy's)"},
     {.name = "cors-origin",
-     .kind = OPTION_TEXT,
-     .offset = AT(cors_origin),
+     .kind = OPTION_LIST,
+     .offset = AT(origins),
      .value = "ORIGIN",
-     .help = "pages of this origin (https://example.org), or of every one (*), may ask",
+     .help = "pages of these origins (https://example.org), or of every one (*), may ask",
      .fallback = "only our own"},
     {.name = "timeout",
      .kind = OPTION_INT,
@@ -289,7 +289,8 @@ static void fill_options(const serve_settings *settings, const serve_texts *text
         .key_count = texts->key_count,
         .host_names = settings->host_names.items,
         .host_name_count = settings->host_names.count,
-        .cors_origin = settings->cors_origin,
+        .origins = settings->origins.items,
+        .origin_count = settings->origins.count,
         .model_path = settings->model.path,
         .variables = settings->variables,
         .connections = settings->connections,

@@ -43,7 +43,8 @@ struct http_connection {
     size_t body_limit, body_dropped;
     http_reply refusal; /* to be sent, where there is no body */
     bool refused, begun, handed;
-    bool cors; /* the origin that asks is the one that may */
+    const char *origin; /* that asks and may, or "*"; NULL: none */
+    bool preflight;     /* a browser asks whether its page may */
     http_outcome outcome;
 };
 
@@ -290,6 +291,57 @@ const char *http_header(const http_request *request, const char *name)
 
 /* ---- replies */
 
+static bool is_token(const char *name, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        if (!framing_is_token((unsigned char)name[i])) {
+            return false;
+        }
+    }
+    return length > 0;
+}
+
+/* Names of header fields between commas? */
+static bool is_list_of_names(const char *text)
+{
+    for (;;) {
+        text += strspn(text, " \t");
+        size_t length = strcspn(text, ", \t");
+        if (!is_token(text, length)) {
+            return false;
+        }
+        text += length;
+        text += strspn(text, " \t");
+        if (*text != ',') {
+            return *text == 0;
+        }
+        text++;
+    }
+}
+
+/* What a page of an origin that may ask is told (the Fetch standard, "CORS protocol"). A client
+ * library sends fields of its own, so that whichever names it asks for are allowed. */
+static void add_cross_origin(const http_connection *connection, struct MHD_Response *response)
+{
+    if (connection->server->limits.origin_count > 0) {
+        MHD_add_response_header(response, "Vary",
+                                connection->preflight ? "Origin, Access-Control-Request-Headers"
+                                                      : "Origin");
+    }
+    if (connection->origin != NULL) {
+        MHD_add_response_header(response, "Access-Control-Allow-Origin", connection->origin);
+    }
+    if (connection->preflight) {
+        const char *asked = http_header(&connection->request, "Access-Control-Request-Headers");
+        MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+        MHD_add_response_header(response, "Access-Control-Allow-Headers",
+                                asked != NULL && is_list_of_names(asked)
+                                    ? asked
+                                    : "Authorization, Content-Type, X-Api-Key");
+        MHD_add_response_header(response, "Access-Control-Max-Age", "600");
+    }
+}
+
 static void add_headers(const http_connection *connection, const http_reply *reply,
                         struct MHD_Response *response)
 {
@@ -317,15 +369,7 @@ static void add_headers(const http_connection *connection, const http_reply *rep
         snprintf(number, sizeof number, "%d", reply->retry_after);
         MHD_add_response_header(response, "Retry-After", number);
     }
-    if (connection->cors) {
-        MHD_add_response_header(response, "Access-Control-Allow-Origin",
-                                connection->server->limits.cors_origin);
-        MHD_add_response_header(response, "Vary", "Origin");
-        MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-        MHD_add_response_header(response, "Access-Control-Allow-Headers",
-                                "Authorization, Content-Type, X-Api-Key");
-        MHD_add_response_header(response, "Access-Control-Max-Age", "600");
-    }
+    add_cross_origin(connection, response);
 }
 
 static enum MHD_Result send_whole(http_connection *connection, http_reply *reply, bool close)
@@ -400,16 +444,6 @@ typedef struct header_facts {
     const char *host, *length, *encoding, *origin;
     const char *bad; /* what is wrong with a field */
 } header_facts;
-
-static bool is_token(const char *name, size_t length)
-{
-    for (size_t i = 0; i < length; i++) {
-        if (!framing_is_token((unsigned char)name[i])) {
-            return false;
-        }
-    }
-    return length > 0;
-}
 
 static bool named(const char *name, size_t length, const char *wanted)
 {
@@ -534,6 +568,18 @@ static bool same_origin(const header_facts *facts)
     return rest != NULL && facts->host != NULL && strcasecmp(rest, facts->host) == 0;
 }
 
+/* As it is written in the options, or NULL. */
+static const char *allowed_origin(const http_server *server, const char *origin)
+{
+    for (size_t i = 0; i < server->limits.origin_count; i++) {
+        const char *allowed = server->limits.origins[i];
+        if (strcmp(allowed, "*") == 0 || strcmp(allowed, origin) == 0) {
+            return allowed;
+        }
+    }
+    return NULL;
+}
+
 typedef struct refusal {
     int status;
     const char *code, *message;
@@ -600,7 +646,7 @@ static refusal check_request(http_connection *connection, const char *version,
         return (refusal){403, "host_not_allowed",
                          "the Host header names another machine (--allow-host adds names)"};
     }
-    if (facts->origin != NULL && !connection->cors && !same_origin(facts)) {
+    if (facts->origin != NULL && connection->origin == NULL && !same_origin(facts)) {
         return (refusal){403, "origin_not_allowed",
                          "requests of pages from elsewhere are off (--cors-origin)"};
     }
@@ -674,9 +720,7 @@ static enum MHD_Result begin(http_connection *connection, const char *method, co
     connection->begun = true;
     request->method = method;
     MHD_get_connection_values_n(connection->handle, MHD_HEADER_KIND, look_at_field, &facts);
-    connection->cors = facts.origin != NULL && server->limits.cors_origin != NULL &&
-                       (strcmp(server->limits.cors_origin, "*") == 0 ||
-                        strcmp(server->limits.cors_origin, facts.origin) == 0);
+    connection->origin = facts.origin != NULL ? allowed_origin(server, facts.origin) : NULL;
     refusal why = check_request(connection, version, &facts);
     if (why.status != 0) {
         request->path = connection->target;
@@ -688,7 +732,8 @@ static enum MHD_Result begin(http_connection *connection, const char *method, co
     }
     request->path = connection->target;
     request->query = query != NULL ? query : "";
-    if (connection->cors && strcmp(method, "OPTIONS") == 0) {
+    if (connection->origin != NULL && strcmp(method, "OPTIONS") == 0) {
+        connection->preflight = true;
         reply.status = 204;
         return send_whole(connection, &reply, false);
     }

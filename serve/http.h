@@ -69,14 +69,15 @@ typedef struct http_handler {
 } http_handler;
 
 typedef struct http_limits {
-    const char *host;         /* address or name to listen at */
-    int port;                 /* 0: the system's serve_choice */
-    int connections;          /* at once; more wait in the system's queue */
-    size_t header_bytes;      /* of one request, its line included */
-    int idle_seconds;         /* without a byte in either direction */
-    int header_seconds;       /* for the headers of a request, whatever trickles in */
-    int body_seconds;         /* for its body */
-    const char *cors_origin;  /* NULL: no CORS headers; "*" or an origin */
+    const char *host;           /* address or name to listen at */
+    int port;                   /* 0: the system's serve_choice */
+    int connections;            /* at once; more wait in the system's queue */
+    size_t header_bytes;        /* of one request, its line included */
+    int idle_seconds;           /* without a byte in either direction */
+    int header_seconds;         /* for the headers of a request, whatever trickles in */
+    int body_seconds;           /* for its body */
+    const char *const *origins; /* whose pages may ask beside our own; "*": all */
+    size_t origin_count;
     const char *const *names; /* further names that Host may have where only this machine may ask */
     size_t name_count;
 } http_limits;

@@ -21,7 +21,8 @@ typedef struct serve_options {
     size_t key_count;
     const char *const *host_names; /* that Host may have beside localhost */
     size_t host_name_count;
-    const char *cors_origin;
+    const char *const *origins; /* whose pages may ask beside our own; "*": all */
+    size_t origin_count;
     const char *model_path;    /* as it was given */
     const char *chat_template; /* Jinja, or NULL: the chat endpoints refuse */
     const char *chat_name;     /* of it in messages */

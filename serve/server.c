@@ -489,7 +489,8 @@ serve_server *serve_start(const serve_options *options, char problem[300])
         .idle_seconds = options->timeout,
         .header_seconds = HEADER_SECONDS,
         .body_seconds = BODY_SECONDS,
-        .cors_origin = options->cors_origin,
+        .origins = options->origins,
+        .origin_count = options->origin_count,
         .names = options->host_names,
         .name_count = options->host_name_count,
     };

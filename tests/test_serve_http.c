@@ -530,6 +530,59 @@ static void test_keys(void **state)
     serve_port = port;
 }
 
+/* Pages from elsewhere: what a browser asks before it lets OpenAI's client in JavaScript ask. */
+static void test_origins(void **state)
+{
+    static const char *const origins[] = {"http://a.example", "https://b.example:8443"};
+    char headers[400], wanted[200];
+    int port = serve_port;
+    (void)state;
+    pid_t other = serve_begin("--cors-origin http://a.example --cors-origin https://b.example:8443 "
+                              "--api-key k");
+    for (int i = 0; i < 2; i++) {
+        snprintf(headers, sizeof headers,
+                 "Origin: %s\r\nAccess-Control-Request-Method: POST\r\n"
+                 "Access-Control-Request-Headers: authorization, content-type,x-stainless-os\r\n",
+                 origins[i]);
+        snprintf(wanted, sizeof wanted, "\r\nAccess-Control-Allow-Origin: %s\r\n", origins[i]);
+        assert_int_equal(ask_with("OPTIONS", "/v1/chat/completions", headers, NULL), 204);
+        assert_has(ask_head, wanted);
+        assert_has(ask_head, "\r\nAccess-Control-Allow-Headers: authorization, "
+                             "content-type,x-stainless-os\r\n");
+        assert_has(ask_head, "\r\nVary: Origin, Access-Control-Request-Headers\r\n");
+        snprintf(headers, sizeof headers, "Origin: %s\r\nX-Stainless-OS: Linux\r\n", origins[i]);
+        assert_int_equal(ask_with("POST", "/tokenize", headers, "{\"content\":\"a\"}"), 401);
+        assert_has(ask_head, wanted); /* so that the page may read why */
+        assert_has(ask_head, "\r\nVary: Origin\r\n");
+        assert_lacks(ask_head, "Access-Control-Allow-Headers");
+    }
+    static const char *const no_names[] = {"x-a, ", "x a", "x-a;b", "", "x-a,,x-b", "x-\xC3\xA9"};
+    for (size_t i = 0; i < sizeof no_names / sizeof *no_names; i++) {
+        snprintf(headers, sizeof headers,
+                 "Origin: http://a.example\r\nAccess-Control-Request-Headers: %s\r\n", no_names[i]);
+        assert_int_equal(ask_with("OPTIONS", "/v1/models", headers, NULL), 204);
+        assert_has(ask_head, "Access-Control-Allow-Headers: Authorization, Content-Type, X-Api");
+    }
+    static const char *const others[] = {"http://c.example", "https://a.example",
+                                         "http://a.example:80", "http://a.example.org", "null"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        snprintf(headers, sizeof headers, "Origin: %s\r\nAccess-Control-Request-Headers: x-a\r\n",
+                 others[i]);
+        assert_int_equal(ask_with("OPTIONS", "/v1/models", headers, NULL), 403);
+        assert_has(ask_body, "origin_not_allowed");
+        assert_lacks(ask_head, "Access-Control");
+        assert_has(ask_head, "\r\nVary: Origin\r\n");
+    }
+    assert_int_equal(ask("GET", "/health", NULL), 200);
+    assert_has(ask_head, "\r\nVary: Origin\r\n");
+    assert_int_equal(serve_end(other), 0);
+    other = serve_begin("--cors-origin *");
+    assert_int_equal(ask_with("GET", "/health", "Origin: http://c.example\r\n", NULL), 200);
+    assert_has(ask_head, "\r\nAccess-Control-Allow-Origin: *\r\n");
+    assert_int_equal(serve_end(other), 0);
+    serve_port = port;
+}
+
 static void test_queue(void **state)
 {
     int port = serve_port;
@@ -597,23 +650,15 @@ static void test_refused_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_framing),
-        cmocka_unit_test(test_own_refusals),
-        cmocka_unit_test(test_long_pipeline),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_cut_bodies),
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_keep_alive),
-        cmocka_unit_test(test_pipelining),
-        cmocka_unit_test(test_head),
-        cmocka_unit_test(test_gone),
-        cmocka_unit_test(test_half_closed),
-        cmocka_unit_test(test_slow_reader),
-        cmocka_unit_test(test_live_record),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_graceful),
-        cmocka_unit_test(test_refused_options),
+        cmocka_unit_test(test_framing),       cmocka_unit_test(test_own_refusals),
+        cmocka_unit_test(test_long_pipeline), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_cut_bodies),    cmocka_unit_test(test_json),
+        cmocka_unit_test(test_keep_alive),    cmocka_unit_test(test_pipelining),
+        cmocka_unit_test(test_head),          cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_half_closed),   cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_live_record),   cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_origins),       cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_graceful),      cmocka_unit_test(test_refused_options),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
