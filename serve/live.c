@@ -13,7 +13,7 @@ struct live_listener {
     http_request *request;
     uint64_t at;     /* byte of the hub's stream that comes next */
     uint64_t missed; /* events since the last word on them */
-    bool sleeping, comment;
+    bool sleeping, comment, gone;
 };
 
 /* `bytes` is a ring: byte b of the stream lies at b % size. Events are kept whole: their
@@ -119,6 +119,19 @@ void live_tick(live_hub *hub)
     pthread_mutex_unlock(&hub->lock);
 }
 
+void live_watch(live_hub *hub)
+{
+    pthread_mutex_lock(&hub->lock);
+    for (live_listener *listener = hub->listeners; listener != NULL; listener = listener->next) {
+        if (listener->sleeping && http_client_gone(listener->request)) {
+            listener->gone = true;
+            listener->sleeping = false;
+            http_wake(listener->request);
+        }
+    }
+    pthread_mutex_unlock(&hub->lock);
+}
+
 void live_close(live_hub *hub)
 {
     pthread_mutex_lock(&hub->lock);
@@ -175,6 +188,11 @@ size_t live_read(live_listener *listener, char *bytes, size_t size, bool *end)
     live_hub *hub = listener->hub;
     size_t used = 0;
     pthread_mutex_lock(&hub->lock);
+    if (listener->gone) { /* what came meanwhile is for nobody */
+        pthread_mutex_unlock(&hub->lock);
+        *end = true;
+        return 0;
+    }
     if (listener->at < hub->first_kept) {
         listener->missed += hub->first_kept - listener->at;
         listener->at = hub->first_kept;

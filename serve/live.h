@@ -18,8 +18,10 @@ void live_free(live_hub *hub);
 bool live_begin(live_hub *hub);
 /* One line of JSON, without its newline. */
 void live_publish(live_hub *hub, const char *line, size_t length);
-/* A comment to listeners that wait, so that those that are gone are noticed. */
+/* A comment to listeners that wait, so that nobody between takes the connection for dead. */
 void live_tick(live_hub *hub);
+/* Ends the streams of listeners that are gone; to be called about once a second. */
+void live_watch(live_hub *hub);
 /* Every listener's stream ends. */
 void live_close(live_hub *hub);
 

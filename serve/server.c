@@ -573,6 +573,7 @@ void serve_watch(serve_server *server)
 {
     int64_t now = http_now();
     http_watch(server->http);
+    live_watch(server->live);
     if (now - server->watched > LIVE_TICK) {
         server->watched = now;
         live_tick(server->live);

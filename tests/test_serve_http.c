@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -500,6 +501,42 @@ static void test_live_record(void **state)
     await_metric("mixt_orders", 0);
 }
 
+/* Who has stopped listening makes room at once, while nothing is said as well. */
+static void test_listeners_gone(void **state)
+{
+    enum { LISTENERS = 32, PATIENCE = 5 /* seconds, of 15 between comments */ };
+    int listeners[LISTENERS];
+    (void)state;
+    for (int round = 0; round < 3; round++) { /* the last one meets what the others left */
+        time_t began = time(NULL);
+        for (int i = 0; i < LISTENERS; i++) {
+            int status = 0;
+            while (status != 200) {
+                listeners[i] = client_connect();
+                client_put(listeners[i], "GET /v1/routing HTTP/1.1\r\n" HOST "\r\n");
+                status = reply_status(client_await(listeners[i], "\r\n\r\n"));
+                if (status != 200) {
+                    assert_true(time(NULL) - began <= PATIENCE);
+                    close(listeners[i]);
+                    usleep(50000);
+                }
+            }
+        }
+        assert_int_equal(ask("GET", "/v1/routing", NULL), 503);
+        assert_has(ask_body, "too_many_listeners");
+        for (int i = 0; i < LISTENERS && round == 0; i++) {
+            shutdown(listeners[i], SHUT_WR); /* says that it is gone */
+        }
+        for (int i = 0; i < LISTENERS; i++) {
+            if (round == 0) {
+                assert_has(client_read_all(listeners[i]), "0\r\n\r\n");
+            }
+            close(listeners[i]);
+        }
+        assert_true(time(NULL) - began <= PATIENCE);
+    }
+}
+
 /* ---- servers with other options */
 
 static void test_keys(void **state)
@@ -650,15 +687,25 @@ static void test_refused_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_framing),       cmocka_unit_test(test_own_refusals),
-        cmocka_unit_test(test_long_pipeline), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_cut_bodies),    cmocka_unit_test(test_json),
-        cmocka_unit_test(test_keep_alive),    cmocka_unit_test(test_pipelining),
-        cmocka_unit_test(test_head),          cmocka_unit_test(test_gone),
-        cmocka_unit_test(test_half_closed),   cmocka_unit_test(test_slow_reader),
-        cmocka_unit_test(test_live_record),   cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_origins),       cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_graceful),      cmocka_unit_test(test_refused_options),
+        cmocka_unit_test(test_framing),
+        cmocka_unit_test(test_own_refusals),
+        cmocka_unit_test(test_long_pipeline),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_cut_bodies),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_keep_alive),
+        cmocka_unit_test(test_pipelining),
+        cmocka_unit_test(test_head),
+        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_half_closed),
+        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_live_record),
+        cmocka_unit_test(test_listeners_gone),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_graceful),
+        cmocka_unit_test(test_refused_options),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
