@@ -945,14 +945,6 @@ int http_port(const http_server *server)
     return server->port;
 }
 
-void http_quiesce(http_server *server)
-{
-    int listener = MHD_quiesce_daemon(server->daemon);
-    if (listener >= 0) {
-        close(listener);
-    }
-}
-
 void http_stop(http_server *server)
 {
     if (server != NULL) {

@@ -85,8 +85,6 @@ typedef struct http_limits {
 /* NULL: `problem` has the reason. */
 http_server *http_start(const http_limits *limits, const http_handler *handler, char problem[300]);
 int http_port(const http_server *server);
-/* Takes no new connections; those that are there go on. */
-void http_quiesce(http_server *server);
 /* Ends every connection; no request may sleep any more. */
 void http_stop(http_server *server);
 /* Ends connections whose time for headers or body is over; to be called about once a second. */

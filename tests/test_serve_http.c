@@ -673,6 +673,40 @@ static void test_graceful(void **state)
     serve_port = port;
 }
 
+/* A body that comes once the server has begun to stop is answered as a request that does. */
+static void test_late_body(void **state)
+{
+    static const char *const heads[] = {POST, "POST /v1/completions HTTP/1.1\r\n" HOST
+                                              "Content-Type: application/json\r\n"};
+    static const char *const bodies[] = {"{\"content\":\"ab\"}", "{\"prompt\":\"ab\"} "};
+    char text[300];
+    int port = serve_port, late[2];
+    (void)state;
+    pid_t other = serve_begin("-c 60000");
+    int client = begin_stream(); /* for which it stays */
+    client_await(client, "data: ");
+    for (int i = 0; i < 2; i++) {
+        late[i] = client_connect();
+        snprintf(text, sizeof text, "%sExpect: 100-continue\r\nContent-Length: 16\r\n\r\n",
+                 heads[i]);
+        client_put(late[i], text);
+        client_await(late[i], "HTTP/1.1 100 Continue\r\n\r\n"); /* the head was taken */
+    }
+    assert_int_equal(kill(other, SIGTERM), 0);
+    await_log("finishing what runs");
+    for (int i = 0; i < 2; i++) {
+        client_put(late[i], bodies[i]);
+        const char *reply = client_read_reply(late[i]);
+        assert_int_equal(reply_status(reply), 503);
+        assert_has(reply, "Retry-After: 1");
+        assert_has(reply, "\"code\":\"draining\"");
+        close(late[i]);
+    }
+    close(client);
+    assert_int_equal(finish_child(other), 0);
+    serve_port = port;
+}
+
 static void test_refused_options(void **state)
 {
     (void)state;
@@ -687,25 +721,16 @@ static void test_refused_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_framing),
-        cmocka_unit_test(test_own_refusals),
-        cmocka_unit_test(test_long_pipeline),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_cut_bodies),
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_keep_alive),
-        cmocka_unit_test(test_pipelining),
-        cmocka_unit_test(test_head),
-        cmocka_unit_test(test_gone),
-        cmocka_unit_test(test_half_closed),
-        cmocka_unit_test(test_slow_reader),
-        cmocka_unit_test(test_live_record),
-        cmocka_unit_test(test_listeners_gone),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_origins),
-        cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_graceful),
-        cmocka_unit_test(test_refused_options),
+        cmocka_unit_test(test_framing),       cmocka_unit_test(test_own_refusals),
+        cmocka_unit_test(test_long_pipeline), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_cut_bodies),    cmocka_unit_test(test_json),
+        cmocka_unit_test(test_keep_alive),    cmocka_unit_test(test_pipelining),
+        cmocka_unit_test(test_head),          cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_half_closed),   cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_live_record),   cmocka_unit_test(test_listeners_gone),
+        cmocka_unit_test(test_keys),          cmocka_unit_test(test_origins),
+        cmocka_unit_test(test_queue),         cmocka_unit_test(test_graceful),
+        cmocka_unit_test(test_late_body),     cmocka_unit_test(test_refused_options),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
