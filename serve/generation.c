@@ -304,6 +304,15 @@ const mixt_engine_options *generator_engine(const serve_generator *generator)
     return &generator->options.engine;
 }
 
+/* What a generator without its thread holds. */
+static void dismantle(serve_generator *generator)
+{
+    mixt_engine_free(generator->engine);
+    pthread_cond_destroy(&generator->changed);
+    pthread_mutex_destroy(&generator->lock);
+    free(generator);
+}
+
 mixt_status generator_create(const generator_options *options, serve_generator **made,
                              mixt_error *error)
 {
@@ -337,11 +346,12 @@ mixt_status generator_create(const generator_options *options, serve_generator *
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&generator->changed, &clock);
     pthread_condattr_destroy(&clock);
-    if (pthread_create(&generator->thread, NULL, generation_thread, generator) != 0) {
-        mixt_engine_free(generator->engine);
-        free(generator);
+    int number = pthread_create(&generator->thread, NULL, generation_thread, generator);
+    if (number != 0) {
+        dismantle(generator);
         error->status = MIXT_ERROR_MEMORY;
-        snprintf(error->message, sizeof error->message, "a thread could not be started");
+        snprintf(error->message, sizeof error->message,
+                 "the thread that generates could not be started: %.100s", strerror(number));
         return MIXT_ERROR_MEMORY;
     }
     *made = generator;
@@ -365,8 +375,5 @@ void generator_free(serve_generator *generator)
     pthread_cond_signal(&generator->changed);
     pthread_mutex_unlock(&generator->lock);
     pthread_join(generator->thread, NULL);
-    mixt_engine_free(generator->engine);
-    pthread_cond_destroy(&generator->changed);
-    pthread_mutex_destroy(&generator->lock);
-    free(generator);
+    dismantle(generator);
 }

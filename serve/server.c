@@ -504,7 +504,7 @@ serve_server *serve_start(const serve_options *options, char problem[300])
     server->http = ready ? http_start(&limits, &handler, problem) : NULL;
     if (server->http == NULL) {
         if (!ready) {
-            snprintf(problem, 300, "no memory");
+            snprintf(problem, 300, "no memory, or a thread could not be started");
         }
         worker_free(server->worker);
         worker_free(server->surveyor);

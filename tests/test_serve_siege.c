@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -83,12 +84,50 @@ static void test_failing_allocations(void **state)
     lay_siege(option);
 }
 
+/* Each thread that the server starts, refused by the system: one line, status 2 or 1, and an end.
+ */
+static void test_failing_threads(void **state)
+{
+    (void)state;
+    char line[BUILT_PATH_MAX + 600], library[BUILT_PATH_MAX];
+    if (!find_built("tests/siege/failing.so", library) || access(library, R_OK) != 0) {
+        print_message("skipped: not built with this sanitizer or backend\n");
+        skip();
+    }
+    shell_train();
+    int failed = 0;
+    for (bool ready = false; !ready; failed += !ready) {
+        assert_true(failed < 20);
+        snprintf(
+            line, sizeof line,
+            "LD_PRELOAD='%s' FAIL_THREAD=%d \"$MIXT\" serve -m run --port 0 -t 1 >serve.out "
+            "2>serve.err & "
+            "while kill -0 $! 2>kill.err && ! grep -q ' is ready' serve.err; do sleep 0.02; done; "
+            "kill $! 2>kill.err; wait $!; status=$?; cat serve.err >&2; exit $status",
+            library, failed + 1);
+        int status = shell(line);
+        ready = strstr(shell_err, " is ready") != NULL;
+        if (ready) {
+            assert_int_equal(status, 0);
+            continue;
+        }
+        assert_int_equal(status, 1);
+        assert_has(shell_err, "could not be started");
+        assert_ptr_equal(strchr(shell_err, '\n'), strrchr(shell_err, '\n'));
+    }
+    assert_true(failed >= 4); /* two that prepare, the loop, and the one that generates */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bodies),    cmocka_unit_test(test_clients),
-        cmocka_unit_test(test_slow),      cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_cut_model), cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_bodies),
+        cmocka_unit_test(test_clients),
+        cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_cut_model),
+        cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_failing_threads),
     };
     return cmocka_run_group_tests(tests, set_up, scratch_remove);
 }

@@ -1,10 +1,14 @@
 /* Put in front of mixt serve (LD_PRELOAD): from each SIGUSR1 on, every FAIL_RATE-th allocation of
  * the whole process, its libraries' too, finds no memory; from the next one on all find it again.
- * Which ones is a function of their number, spread as if drawn. */
+ * Which ones is a function of their number, spread as if drawn. And thread number FAIL_THREAD, from
+ * 1, is not started. */
+#include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* glibc's own names: dlsym allocates. */
 extern void *__libc_malloc(size_t);
@@ -56,4 +60,19 @@ void *calloc(size_t count, size_t size)
 void *realloc(void *old, size_t size)
 {
     return fails() ? NULL : __libc_realloc(old, size);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                   void *user)
+{
+    static unsigned long threads;
+    int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    const char *given = getenv("FAIL_THREAD");
+    unsigned long asked = __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED);
+    if (given != NULL && strtoul(given, NULL, 10) == asked) {
+        return EAGAIN;
+    }
+    void *next = dlsym(RTLD_NEXT, "pthread_create");
+    memcpy(&create, &next, sizeof create); /* POSIX: an object's pointer holds a function's */
+    return create(thread, attributes, run, user);
 }
