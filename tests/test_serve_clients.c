@@ -297,6 +297,48 @@ static void test_builtin_tools(void **state)
     json_decref(root);
 }
 
+/* pydantic's nested models: `#` is the root of each tool's own parameters, also where a second tool
+ * has another model of the same name, and what looks like a reference in a constant is a value. */
+#define NESTED(name, member, type)                                                                 \
+    "{\"type\":\"function\",\"function\":{\"name\":\"" name                                        \
+    "\",\"parameters\":{\"$defs\":{\"Place\":{"                                                    \
+    "\"type\":\"object\",\"properties\":{\"" member "\":{\"type\":\"" type                         \
+    "\"}},\"required\":[\"" member                                                                 \
+    "\"],\"additionalProperties\":false}},\"type\":\"object\",\"properties\":{\"place\":{"         \
+    "\"$ref\":\"#/$defs/Place\"},\"$ref\":{\"const\":{\"$ref\":\"#/"                               \
+    "no\"}}},\"required\":[\"place\","                                                             \
+    "\"$ref\"],\"additionalProperties\":false}}}"
+
+static void test_nested_parameters(void **state)
+{
+    static const struct {
+        const char *choice, *name;
+    } cases[] = {
+        {"{\"type\":\"function\",\"function\":{\"name\":\"go\"}}", "go"},
+        {"{\"type\":\"function\",\"function\":{\"name\":\"see\"}}", "see"},
+        {"\"required\"", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char body[2000];
+        snprintf(body, sizeof body,
+                 "{" SAY "\"tools\":[" NESTED("go", "far", "boolean") "," NESTED(
+                     "see", "high", "null") "]," NO_SPACE "\"tool_choice\":%s,\"max_tokens\":300}",
+                 cases[i].choice);
+        json_t *root = ask_json("/v1/chat/completions", body, 200);
+        const char *name = text_at(root, "choices.0.message.tool_calls.0.function.name");
+        json_t *arguments =
+            json_loads(text_at(root, "choices.0.message.tool_calls.0.function.arguments"), 0, NULL);
+        bool go = strcmp(name, "go") == 0;
+        assert_true(cases[i].name == NULL || strcmp(name, cases[i].name) == 0);
+        const json_t *value = json_at(arguments, go ? "place.far" : "place.high");
+        assert_true(go ? json_is_boolean(value) : json_is_null(value));
+        assert_string_equal(text_at(arguments, "$ref.$ref"), "#/no");
+        json_decref(arguments);
+        json_decref(root);
+    }
+}
+
 /* A client that takes one call at once gets the first alone. */
 static void test_calls_at_once(void **state)
 {
@@ -557,7 +599,8 @@ int main(void)
         cmocka_unit_test(test_pooling),       cmocka_unit_test(test_embeddings_refused),
         cmocka_unit_test(test_builtin_tools), cmocka_unit_test(test_tool_forms),
         cmocka_unit_test(test_calls_at_once), cmocka_unit_test(test_arguments_as_text),
-        cmocka_unit_test(test_llama_replies), cmocka_unit_test(test_manual),
+        cmocka_unit_test(test_llama_replies), cmocka_unit_test(test_nested_parameters),
+        cmocka_unit_test(test_manual),
     };
     if (getcwd(root_folder, sizeof root_folder) == NULL) {
         return 1;
