@@ -84,9 +84,83 @@ static void drop_nulls(json_t *message)
     }
 }
 
+/* What is known of members: what a template may read, what is of no consequence, and what would
+ * have to change the prompt and cannot. OpenAI's replies, which clients send back, have most of
+ * these, null or empty. */
+static const field_rule members[] = {
+    {"role", FIELD_VALUE, 0, 0, 0, NULL},
+    {"content", FIELD_VALUE, 0, 0, 0, NULL},
+    {"name", FIELD_VALUE, 0, 0, 0, NULL},
+    {"tool_calls", FIELD_VALUE, 0, 0, 0, NULL},
+    {"tool_call_id", FIELD_VALUE, 0, 0, 0, NULL},
+    {"tool_name", FIELD_VALUE, 0, 0, 0, NULL}, /* Ollama's name of who answers */
+    {"reasoning_content", FIELD_VALUE, 0, 0, 0, NULL},
+    {"reasoning", FIELD_VALUE, 0, 0, 0, NULL},
+    {"thinking", FIELD_VALUE, 0, 0, 0, NULL},
+    {"parsed", FIELD_IGNORED, 0, 0, 0, NULL},        /* content once more, of OpenAI's libraries */
+    {"cache_control", FIELD_IGNORED, 0, 0, 0, NULL}, /* of speed alone */
+    {"images", FIELD_REFUSED, 0, 0, 0, "the model reads text"},
+    {"audio", FIELD_REFUSED, 0, 0, 0, "the model reads text"},
+    {"videos", FIELD_REFUSED, 0, 0, 0, "the model reads text"},
+    {"files", FIELD_REFUSED, 0, 0, 0, "the model reads text"},
+    {"refusal", FIELD_REFUSED, 0, 0, 0, "say it as content"},
+    {"annotations", FIELD_REFUSED, 0, 0, 0, NULL},
+    {"function_call", FIELD_REFUSED, 0, 0, 0, "tool_calls has taken its place"},
+    {"prefix", FIELD_REFUSED, 0, 0, 0, "a reply is begun, none is continued"},
+    {"partial", FIELD_REFUSED, 0, 0, 0, "a reply is begun, none is continued"},
+    {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
+};
+static const field_rule *const member_tables[] = {members, NULL};
+
+static bool is_word(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+/* Whether a template asks for a member: .name, or the name in quotes. */
+static bool template_reads(const char *chat_template, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = chat_template; length > 0 && (at = strstr(at, name)) != NULL; at++) {
+        if (at > chat_template && strchr(".'\"", at[-1]) != NULL && !is_word(at[length])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Every member is used, is of no consequence, or is refused. */
+static bool check_members(json_t *message, size_t index, const char *chat_template,
+                          api_problem *problem)
+{
+    char what[100];
+    const char *name;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe(message, next, name, value)
+    {
+        const field_rule *rule = fields_find(member_tables, name);
+        bool refused = rule != NULL && rule->kind == FIELD_REFUSED;
+        if (rule == NULL && !template_reads(chat_template, name)) {
+            snprintf(what, sizeof what, "unknown member \"%.60s\"", name);
+            return bad_message(index, what, problem);
+        }
+        if (refused && !fields_is_nothing(value)) {
+            snprintf(what, sizeof what, "%s is not supported%s%s", name,
+                     rule->reason != NULL ? ": " : "", rule->reason != NULL ? rule->reason : "");
+            return bad_message(index, what, problem);
+        }
+        if (refused) { /* templates ask whether it is there */
+            json_object_del(message, name);
+        }
+    }
+    return true;
+}
+
 /* A copy of the messages as templates expect them, the arguments of calls as objects where
  * `opened`; NULL: the problem is set. */
-static json_t *copy_messages(const json_t *given, bool opened, api_problem *problem)
+static json_t *copy_messages(const json_t *given, const char *chat_template, bool opened,
+                             api_problem *problem)
 {
     if (!json_is_array(given) || json_array_size(given) == 0 ||
         json_array_size(given) > MESSAGES_MAX) {
@@ -103,6 +177,8 @@ static json_t *copy_messages(const json_t *given, bool opened, api_problem *prob
         json_t *text = NULL;
         if (!json_is_string(json_object_get(message, "role"))) {
             good = bad_message(i, "a role is needed", problem);
+        } else if (!check_members(message, i, chat_template, problem)) {
+            good = false;
         } else if (json_is_array(content)) {
             text = join_parts(content, i, problem);
             good = text != NULL;
@@ -164,7 +240,8 @@ static char *render(const serve_server *server, const chat_input *input, bool op
                  "the model has no chat template (mixt serve --template gives it one)");
         return NULL;
     }
-    json_t *messages = copy_messages(input->messages, opened, problem);
+    json_t *messages =
+        copy_messages(input->messages, server->options->chat_template, opened, problem);
     json_t *all = messages != NULL ? make_variables(server, input, messages, problem) : NULL;
     if (all != NULL) {
         text_json_value(&variables, all);

@@ -24,7 +24,7 @@ bool api_fail(api_problem *problem, int status, const char *code, const char *pa
     return false;
 }
 
-static const field_rule *find(const field_rule *const *tables, const char *name)
+const field_rule *fields_find(const field_rule *const *tables, const char *name)
 {
     for (; *tables != NULL; tables++) {
         for (const field_rule *rule = *tables; rule->name != NULL; rule++) {
@@ -41,7 +41,7 @@ static bool takes_place(const field_rule *rule)
     return rule->kind != FIELD_IGNORED && rule->kind != FIELD_REFUSED;
 }
 
-static bool is_nothing(const json_t *value)
+bool fields_is_nothing(const json_t *value)
 {
     return json_is_false(value) || (json_is_number(value) && json_number_value(value) == 0) ||
            (json_is_string(value) && json_string_length(value) == 0) ||
@@ -119,7 +119,7 @@ static bool read_field(const field_rule *rule, const json_t *value, char *place,
         *(const json_t **)(void *)place = value;
         return true;
     case FIELD_REFUSED:
-        return is_nothing(value) ||
+        return fields_is_nothing(value) ||
                api_fail(problem, 400, "unsupported_parameter", rule->name,
                         "%s is not supported%s%s", rule->name, rule->reason != NULL ? ": " : "",
                         rule->reason != NULL ? rule->reason : "");
@@ -137,7 +137,7 @@ static bool check_spelling(const json_t *object, const field_rule *const *tables
     json_t *other;
     json_object_foreach((json_t *)(uintptr_t)object, name, other)
     {
-        const field_rule *earlier = find(tables, name);
+        const field_rule *earlier = fields_find(tables, name);
         if (earlier == rule) {
             break;
         }
@@ -160,7 +160,7 @@ bool fields_read(const json_t *object, const field_rule *const *tables, void *se
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)object, name, value)
     {
-        const field_rule *rule = find(tables, name);
+        const field_rule *rule = fields_find(tables, name);
         if (rule == NULL) {
             return api_fail(problem, 400, "unknown_parameter", name, "unknown field \"%.60s\"",
                             name);

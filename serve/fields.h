@@ -43,5 +43,9 @@ typedef struct field_rule {
  * one field: two of them with different values are refused. */
 bool fields_read(const json_t *object, const field_rule *const *tables, void *settings,
                  api_problem *problem);
+/* The first rule of a name, or NULL. */
+const field_rule *fields_find(const field_rule *const *tables, const char *name);
+/* false, 0 or empty. */
+bool fields_is_nothing(const json_t *value);
 
 #endif

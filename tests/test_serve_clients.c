@@ -360,6 +360,65 @@ static void test_calls_at_once(void **state)
     }
 }
 
+/* What clients send back of earlier replies passes; what a message holds besides its text, and
+ * names that nobody reads, are refused by name. */
+static void test_members(void **state)
+{
+    static const char *const good[] = {
+        "\"refusal\":null,\"audio\":null,\"function_call\":null,\"annotations\":[],\"parsed\":null",
+        "\"images\":[],\"what\":null,\"refusal\":\"\",\"prefix\":false",
+        "\"name\":\"n\",\"tool_call_id\":\"c\",\"tool_name\":\"t\",\"tool_calls\":[]",
+        "\"reasoning_content\":\"r\",\"reasoning\":\"r\",\"thinking\":\"r\",\"cache_control\":{"
+        "\"a\":1}",
+    };
+    static const struct {
+        const char *member, *part;
+    } bad[] = {
+        {"\"images\":[\"iVBORw0KGgo=\"]", "messages[1]: images is not supported"},
+        {"\"audio\":{\"id\":\"a\"}", "messages[1]: audio is not supported"},
+        {"\"refusal\":\"no\"", "messages[1]: refusal is not supported"},
+        {"\"annotations\":[{}]", "messages[1]: annotations is not supported"},
+        {"\"function_call\":{\"name\":\"f\"}", "tool_calls has taken its place"},
+        {"\"prefix\":true", "messages[1]: prefix is not supported"},
+        {"\"Name\":\"n\"", "messages[1]: unknown member \\\"Name\\\""},
+        {"\"mood\":\"n\"", "messages[1]: unknown member \\\"mood\\\""},
+    };
+    static const char *const paths[] = {"/v1/chat/completions", "/api/chat", "/apply-template"};
+    static const char form[] =
+        "{%s\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},{\"role\":\"assistant\","
+        "\"content\":\"A\",%s},{\"role\":\"user\",\"content\":\"R\"}]}";
+    char body[1000];
+    int port = serve_port;
+    (void)state;
+    for (size_t k = 0; k < 3; k++) {
+        const char *head = k == 0 ? "\"max_tokens\":1,"
+                           : k == 1
+                               ? "\"model\":\"tiny\",\"options\":{\"num_predict\":1},\"stream\":"
+                                 "false,"
+                               : "";
+        for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+            snprintf(body, sizeof body, form, head, good[i]);
+            json_decref(ask_json(paths[k], body, 200));
+        }
+        for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+            snprintf(body, sizeof body, form, head, bad[i].member);
+            json_decref(ask_json(paths[k], body, 400));
+            assert_has(ask_body, bad[i].part);
+        }
+    }
+    /* A template that asks for a member gets it. */
+    shell_write("mood.jinja", "{% for m in messages %}{{ m.content ~ m.mood }}{% endfor %}");
+    pid_t other = serve_begin("--template mood.jinja");
+    snprintf(body, sizeof body, form, "", "\"mood\":\"!\"");
+    json_t *root = ask_json("/apply-template", body, 200);
+    assert_string_equal(text_at(root, "prompt"), "QA!R");
+    json_decref(root);
+    snprintf(body, sizeof body, form, "", "\"moo\":\"!\"");
+    json_decref(ask_json("/apply-template", body, 400));
+    assert_int_equal(serve_end(other), 0);
+    serve_port = port;
+}
+
 /* Templates that add the arguments of a call to a text get them as one. */
 static void test_arguments_as_text(void **state)
 {
@@ -600,7 +659,7 @@ int main(void)
         cmocka_unit_test(test_builtin_tools), cmocka_unit_test(test_tool_forms),
         cmocka_unit_test(test_calls_at_once), cmocka_unit_test(test_arguments_as_text),
         cmocka_unit_test(test_llama_replies), cmocka_unit_test(test_nested_parameters),
-        cmocka_unit_test(test_manual),
+        cmocka_unit_test(test_members),       cmocka_unit_test(test_manual),
     };
     if (getcwd(root_folder, sizeof root_folder) == NULL) {
         return 1;
