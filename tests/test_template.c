@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -301,6 +302,60 @@ static void builtin_templates_are_named(void **state)
     assert_ptr_equal(mixt_chat_builtin("qwen2"), mixt_chat_builtin("chatml"));
 }
 
+/* What a built-in template has no form for is refused by name, not left out. */
+static void builtin_templates_leave_nothing_out(void **state)
+{
+    static const struct {
+        const char *messages; /* behind a question */
+        const char *parts[3]; /* all of them are in the text, or */
+        const char *refused;  /* this is in the line that refuses */
+    } cases[] = {
+        {"{\"role\":\"developer\",\"content\":\"D\"},{\"role\":\"user\",\"content\":\"R\"}",
+         {"D", "R"},
+         "refuses: role developer"},
+        {"{\"role\":\"tool\",\"content\":\"T\"}", {"T"}, "refuses: role tool"},
+        {"{\"role\":\"critic\",\"content\":\"C\"}", {"C"}, "refuses: role critic"},
+        {"{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":"
+         "\"look\","
+         "\"arguments\":{\"deep\":1}}}]},{\"role\":\"tool\",\"content\":\"T\"}",
+         {"look", "\"deep\": 1", "T"},
+         "refuses: tool_calls: "},
+        {"{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":"
+         "\"look\","
+         "\"arguments\":{}}},{\"function\":{\"name\":\"see\",\"arguments\":{}}}]}",
+         {"look", "see"},
+         "refuses: tool_calls: "},
+    };
+    int rendered = 0;
+    (void)state;
+    for (int i = 0; mixt_chat_builtin_name(i) != NULL; i++) {
+        const char *template = mixt_chat_builtin(mixt_chat_builtin_name(i));
+        for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+            char variables[600], *text = NULL;
+            mixt_error error = MIXT_ERROR_INIT;
+            mixt_chat_options options = mixt_chat_options_default();
+            snprintf(variables, sizeof variables,
+                     "{\"messages\":[{\"role\":\"user\",\"content\":\"Q\"},%s]}",
+                     cases[k].messages);
+            options.variables = variables;
+            options.name = "t";
+            options.bos_token = options.eos_token = "";
+            mixt_chat_render(template, NULL, 0, &options, &text, &error);
+            bool whole = text != NULL;
+            for (int part = 0; part < 3 && cases[k].parts[part] != NULL; part++) {
+                whole = whole && strstr(text, cases[k].parts[part]) != NULL;
+            }
+            if (!whole && (text != NULL || strstr(error.message, cases[k].refused) == NULL)) {
+                fail_msg("%s, %s: %s", mixt_chat_builtin_name(i), cases[k].messages,
+                         text != NULL ? text : error.message);
+            }
+            rendered += text != NULL;
+            free(text);
+        }
+    }
+    assert_true(rendered > 20);
+}
+
 /* For tests/reference/templates.py. */
 static int print_builtin(void)
 {
@@ -325,6 +380,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(chat_renders_messages),
         cmocka_unit_test(chat_refuses_bad_arguments),
         cmocka_unit_test(builtin_templates_are_named),
+        cmocka_unit_test(builtin_templates_leave_nothing_out),
     };
     if (argc > 1 && strcmp(argv[1], "builtin") == 0) {
         return print_builtin();

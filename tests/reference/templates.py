@@ -55,6 +55,12 @@ VARIABLES = {
                                "name": "weather", "arguments": {"city": "Bern", "days": [1, 2], "x": None, "y": 0.5}}}]),
                            {"role": "tool", "tool_call_id": "call00001", "content": "{\"t\": 20}"}, assistant("20")],
               "tools": TOOLS, "add_generation_prompt": True},
+    "steps": {"messages": [user("warm?"),
+                           assistant("I look.", tool_calls=[{"type": "function", "function": {"name": "weather", "arguments": {"city": "Bern"}}},
+                                                            {"type": "function", "function": {"name": "clock", "arguments": "{\"at\": 1}"}}]),
+                           {"role": "tool", "content": "20"}, {"role": "tool", "content": "noon"},
+                           assistant("", tool_calls=[{"function": {"name": "sea", "arguments": {}}}]), {"role": "tool", "content": "18"}],
+              "add_generation_prompt": True},
     "values": {"n": 7, "m": -3, "x": 2.5, "t": True, "f": False, "z": None, "s": "Hello World", "e": "", "u": "Straße é 漢字 🙂",
                "pad": "  a b  ", "l": [3, 1, 2], "w": ["b", "A", "c", "a"], "d": {"b": 1, "a": {"k": "v"}, "C": [1, {"q": None}]},
                "p": [{"name": "Ann", "age": 31, "on": True, "in": {"x": 1}}, {"name": "bob", "age": 25, "on": False, "in": {"x": 3}},
@@ -242,7 +248,7 @@ def main():
     built_in = json.loads(subprocess.run([sys.argv[1], "builtin"], check=True, stdout=subprocess.PIPE).stdout)
     cases = []
     for template in CHATS + [built_in[name] for name in sorted(built_in)]:
-        for name in ("one", "system", "closed", "thoughts", "tools"):
+        for name in ("one", "system", "closed", "thoughts", "tools", "steps"):
             cases.append([template, name, render(template, variables[name])])
     for template in FEATURES.strip("\n").split("\n") + MULTILINE:
         expected = render(template, variables["values"])
