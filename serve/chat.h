@@ -29,22 +29,28 @@ typedef enum tool_form {
 tool_form tool_form_of(const char *chat_template);
 
 typedef struct tool_call {
-    char *name, *arguments; /* JSON text */
+    char *name, *arguments; /* JSON text as the model wrote it */
 } tool_call;
 
 typedef struct tool_calls {
     tool_form form;
     tool_call *calls;
     size_t count;
-    size_t content; /* bytes of the text before them */
+    size_t content;     /* bytes of the text before them */
+    text_buffer behind; /* text between and behind them that is no call */
 } tool_calls;
 
-/* The calls in a whole reply: none where it has none, or they do not follow the form. */
+/* The calls in a whole reply. What does not follow the form is text, and so are thoughts, whatever
+ * they speak of. */
 tool_calls tool_calls_read(tool_form form, const char *text, size_t length);
 void tool_calls_free(tool_calls *calls);
 /* Forgets all but the first `count`. */
 void tool_calls_cut(tool_calls *calls, size_t count);
-/* How much of the beginning of a reply is certainly no call. */
+/* The reply's text without the calls, from its byte `shown` on. */
+text_buffer tool_calls_content(const tool_calls *calls, const char *text, size_t shown);
+/* The arguments as a JSON value without space. */
+void write_arguments(const tool_call *call, text_buffer *out);
+/* How much of the beginning of a reply is certainly no call; never less when more has come. */
 size_t tool_calls_begin(tool_form form, const char *text, size_t length);
 /* Checks OpenAI's `tools`, and with `choice` "required" or a function's name makes a grammar of
  * calls into the request. *used: whether the template gets the tools. */

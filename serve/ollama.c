@@ -108,7 +108,7 @@ static void write_calls(const tool_calls *calls, text_buffer *out)
         text_put(out, "{\"function\":{");
         text_member(out, "name", calls->calls[i].name);
         text_key(out, "arguments");
-        text_put(out, calls->calls[i].arguments);
+        write_arguments(&calls->calls[i], out);
         text_put(out, "}}");
     }
     text_put(out, "]");
@@ -171,7 +171,10 @@ static void ollama_whole(api_call *call, const generation_piece *pieces, text_bu
     }
     tool_calls calls = tool_calls_read(request->form, request->text.bytes, request->text.length);
     write_head(call, out);
-    write_said(request, request->text.bytes, calls.content, &calls, out);
+    text_buffer content = tool_calls_content(&calls, request->text.bytes, 0);
+    write_said(request, content.bytes, content.length, &calls, out);
+    out->failed = out->failed || content.failed;
+    text_free(&content);
     if (request->common.routing) {
         write_routing(call->server, pieces, 0, false, out);
     }
@@ -211,9 +214,12 @@ static void ollama_piece(api_call *call, const generation_piece *piece, text_buf
         return;
     }
     tool_calls calls = tool_calls_read(request->form, text, request->text.length);
-    if (calls.content > request->shown) {
-        write_line(call, piece, text + request->shown, calls.content - request->shown, out);
+    text_buffer content = tool_calls_content(&calls, text, request->shown);
+    if (content.length > 0) {
+        write_line(call, piece, content.bytes, content.length, out);
     }
+    out->failed = out->failed || content.failed;
+    text_free(&content);
     write_head(call, out);
     write_said(request, "", 0, &calls, out);
     write_done(call, piece->finish, out);

@@ -144,11 +144,14 @@ static void write_message(const chat_request *request, int choice, const text_bu
     text_key(out, "message");
     text_put(out, "{\"role\":\"assistant\"");
     text_key(out, "content");
-    if (calls->count > 0 && calls->content == 0) {
+    text_buffer content = tool_calls_content(calls, text->bytes, 0);
+    if (calls->count > 0 && content.length == 0) {
         text_put(out, "null");
     } else {
-        text_json(out, text->bytes, calls->content);
+        text_json(out, content.bytes, content.length);
     }
+    out->failed = out->failed || content.failed;
+    text_free(&content);
     text_put(out, ",\"refusal\":null");
     if (calls->count > 0) {
         call_id(request, choice, id);
@@ -250,14 +253,13 @@ static void chat_begin(api_call *call, text_buffer *out)
     text_free(&delta);
 }
 
-static void write_content(const api_call *call, const generation_piece *piece, chat_choice *choice,
-                          size_t until, text_buffer *out)
+static void write_content(const api_call *call, const generation_piece *piece, const char *text,
+                          size_t length, text_buffer *out)
 {
     text_buffer delta = {0};
-    if (until > choice->shown) {
+    if (length > 0) {
         text_put(&delta, "\"content\":");
-        text_json(&delta, choice->text.bytes + choice->shown, until - choice->shown);
-        choice->shown = until;
+        text_json(&delta, text, length);
     }
     write_chunk(call, piece, piece->choice, &delta, NULL, out);
     text_free(&delta);
@@ -275,16 +277,22 @@ static void chat_piece(api_call *call, const generation_piece *piece, text_buffe
     }
     if (piece->kind != PIECE_END) {
         size_t until = tool_calls_begin(request->form, choice->text.bytes, choice->text.length);
+        until = until > choice->shown ? until : choice->shown;
         if (until > choice->shown || told) {
-            write_content(call, piece, choice, until, out);
+            write_content(call, piece, choice->text.bytes + choice->shown, until - choice->shown,
+                          out);
+            choice->shown = until;
         }
         return;
     }
     tool_calls calls = read_calls(request, &choice->text);
-    text_buffer delta = {0};
-    if (calls.content > choice->shown) {
-        write_content(call, piece, choice, calls.content, out);
+    text_buffer delta = {0},
+                content = tool_calls_content(&calls, choice->text.bytes, choice->shown);
+    if (content.length > 0) {
+        write_content(call, piece, content.bytes, content.length, out);
     }
+    out->failed = out->failed || content.failed;
+    text_free(&content);
     if (calls.count > 0) {
         char id[80];
         call_id(request, piece->choice, id);

@@ -360,6 +360,202 @@ static void test_calls_at_once(void **state)
     }
 }
 
+/* A reply of exactly this text, as a grammar has it. */
+static json_t *reply_of(const char *path, const char *text, bool stream, int status)
+{
+    static char body[20000], literal[6000];
+    size_t length = 0;
+    length += (size_t)snprintf(literal, sizeof literal, "root ::= \"");
+    for (const char *c = text; *c != 0; c++) {
+        assert_true(length + 4 < sizeof literal);
+        length += (size_t)snprintf(literal + length, 4, *c == '\n' ? "\\n" : "%s%c",
+                                   strchr("\"\\", *c) != NULL ? "\\" : "", *c);
+    }
+    snprintf(literal + length, 4, "\"");
+    json_t *value = json_string(literal);
+    char *quoted = json_dumps(value, JSON_ENCODE_ANY);
+    bool ollama = strcmp(path, "/api/chat") == 0;
+    snprintf(body, sizeof body, "{" SAY TOOLS "\"stream\":%s,%s%s%s", stream ? "true" : "false",
+             ollama ? "\"model\":\"tiny\",\"options\":{\"num_predict\":1900,\"grammar\":"
+                    : "\"max_tokens\":1900,\"grammar\":",
+             quoted, ollama ? "}}" : "}");
+    free(quoted);
+    json_decref(value);
+    if (!stream) {
+        return ask_json(path, body, status);
+    }
+    assert_int_equal(ask("POST", path, body), status);
+    return NULL;
+}
+
+/* The content that a stream has in pieces. */
+static void join_content(char *joined, size_t room)
+{
+    joined[0] = 0;
+    for (const char *at = ask_body; (at = strstr(at, "\"content\":\"")) != NULL; at++) {
+        json_t *value =
+            json_loads(at + strlen("\"content\":"), JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, NULL);
+        assert_true(strlen(joined) + json_string_length(value) < room);
+        strcat(joined, json_string_value(value));
+        json_decref(value);
+    }
+}
+
+typedef struct call_case {
+    const char *form; /* of the template, or NULL */
+    const char *reply, *content;
+    const char *arguments[2]; /* of the calls; NULL: there is no such call */
+} call_case;
+
+/* The reply whole and as a stream. */
+static void check_calls(const call_case *row)
+{
+    char joined[2000], path[100];
+    size_t count = 0;
+    json_t *root = reply_of("/v1/chat/completions", row->reply, false, 200);
+    const json_t *message = json_at(root, "choices.0.message");
+    const char *content = json_string_value(json_object_get(message, "content"));
+    const char *wanted = row->content != NULL ? row->content : "";
+    if ((content == NULL) != (row->content == NULL) ||
+        strcmp(content != NULL ? content : "", wanted) != 0) {
+        fail_msg("%s: %s", row->reply, ask_body);
+    }
+    for (; count < 2 && row->arguments[count] != NULL; count++) {
+        snprintf(path, sizeof path, "tool_calls.%zu.function.arguments", count);
+        assert_string_equal(text_at(message, path), row->arguments[count]);
+    }
+    assert_int_equal(json_array_size(json_object_get(message, "tool_calls")), count);
+    assert_string_equal(text_at(root, "choices.0.finish_reason"),
+                        count > 0 ? "tool_calls" : "stop");
+    json_decref(root);
+    reply_of("/v1/chat/completions", row->reply, true, 200);
+    join_content(joined, sizeof joined);
+    assert_string_equal(joined, wanted);
+    assert_true((strstr(ask_body, "\"tool_calls\":[{\"index\":0") != NULL) == (count > 0));
+    reply_of("/api/chat", row->reply, true, 200);
+    join_content(joined, sizeof joined);
+    assert_string_equal(joined, wanted);
+}
+
+#define CALL(name, arguments)                                                                      \
+    "<tool_call>\n{\"name\": \"" name "\", \"arguments\": " arguments "}\n</tool_call>"
+#define DEEP10 "[[[[[[[[[["
+#define SHALLOW10 "]]]]]]]]]]"
+#define DEEP70 DEEP10 DEEP10 DEEP10 DEEP10 DEEP10 DEEP10 DEEP10
+#define SHALLOW70 SHALLOW10 SHALLOW10 SHALLOW10 SHALLOW10 SHALLOW10 SHALLOW10 SHALLOW10
+
+/* A call is read to its own end, and what the model wrote as arguments is what the client gets;
+ * what is no call is content, whole or as a stream. */
+static void test_calls_read_back(void **state)
+{
+    static const call_case cases[] = {
+        {NULL, CALL("f", "{\"a\": \"</tool_call>\"}"), NULL, {"{\"a\": \"</tool_call>\"}"}},
+        {NULL,
+         CALL("f", "{\"a\": \"<tool_call> </think> \\\"\"}"),
+         NULL,
+         {"{\"a\": \"<tool_call> </think> \\\"\"}"}},
+        {NULL, CALL("f", "{}") "\nSo be it.", "So be it.", {"{}"}},
+        {NULL, "I look. " CALL("f", "{}") " So be it.", "I look.\nSo be it.", {"{}"}},
+        {NULL, CALL("f", "{}") " and " CALL("g", "{\"b\": 1}"), "and", {"{}", "{\"b\": 1}"}},
+        {NULL,
+         CALL("f", "{}") "\n<tool_call>\n{\"name\": \"g\", \"arg",
+         "<tool_call>\n{\"name\": \"g\", \"arg",
+         {"{}"}},
+        {NULL,
+         "<tool_call>\n{\"name\"}\n</tool_call>" CALL("g", "{}"),
+         "<tool_call>\n{\"name\"}\n</tool_call>",
+         {"{}"}},
+        {NULL, "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}", NULL, {"{}"}},
+        {NULL,
+         "<think>\nShall I " CALL("f", "{}") "?\n</think>\n\nNo.",
+         "<think>\nShall I " CALL("f", "{}") "?\n</think>\n\nNo.",
+         {NULL}},
+        {NULL,
+         "<think>\nA <tool_call>?\n</think>\n\n" CALL("f", "{}"),
+         "<think>\nA <tool_call>?\n</think>",
+         {"{}"}},
+        {NULL,
+         "A <tool_call>, or " CALL("f", "{}") "?\n</think>\n\n" CALL("g", "{\"b\": 1}"),
+         "A <tool_call>, or " CALL("f", "{}") "?\n</think>",
+         {"{\"b\": 1}"}},
+        {NULL, "<think>\n" CALL("f", "{}"), "<think>\n" CALL("f", "{}"), {NULL}},
+        {NULL, "Write <tool_call> for a call.", "Write <tool_call> for a call.", {NULL}},
+        {NULL,
+         CALL("f", "{\"a\": 9223372036854775808, \"b\": -1e400}"),
+         NULL,
+         {"{\"a\": 9223372036854775808, \"b\": -1e400}"}},
+        {NULL,
+         CALL("f", "{\"a\": 0.1, \"b\": 1.0,\"c\":1E+2}"),
+         NULL,
+         {"{\"a\": 0.1, \"b\": 1.0,\"c\":1E+2}"}},
+        {NULL, CALL("f", "{\"a\": \"\\u0000\\n\"}"), NULL, {"{\"a\": \"\\u0000\\n\"}"}},
+        {NULL, CALL("f", "{\"a\": " DEEP70 SHALLOW70 "}"), NULL, {"{\"a\": " DEEP70 SHALLOW70 "}"}},
+        {NULL, "<tool_call>{\"name\": \"f\"}</tool_call>", NULL, {"{}"}},
+        {NULL, "<tool_call>{\"name\": \"f\", \"arguments\": null}</tool_call>", NULL, {"{}"}},
+        {NULL,
+         "<tool_call>{\"arguments\": {}}</tool_call>",
+         "<tool_call>{\"arguments\": {}}</tool_call>",
+         {NULL}},
+        {NULL, CALL("f", "{\"a\": 01}"), CALL("f", "{\"a\": 01}"), {NULL}},
+        {NULL, CALL("f", "{\"a\": [1, ]}"), CALL("f", "{\"a\": [1, ]}"), {NULL}},
+        {NULL, CALL("f", "{\"a\": \"\\x\"}"), CALL("f", "{\"a\": \"\\x\"}"), {NULL}},
+        {NULL, CALL("f", "{\"a\" 1}"), CALL("f", "{\"a\" 1}"), {NULL}},
+        {NULL, CALL("f", "{\"a\": nul}"), CALL("f", "{\"a\": nul}"), {NULL}},
+        {NULL, CALL("f", "[]"), CALL("f", "[]"), {NULL}},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check_calls(&cases[i]);
+    }
+    /* Ollama's arguments are a value, and a line of its own has none of the model's. */
+    reply_of("/api/chat",
+             CALL("f", "{\n \"a\": [ 9223372036854775808, 0.1 ],\n \"b\": \" \\\" \\\\\"\n}"), true,
+             200);
+    assert_has(ask_body, "\"arguments\":{\"a\":[9223372036854775808,0.1],\"b\":\" \\\" \\\\\"}");
+}
+
+/* The same in the forms without tags. */
+static void test_calls_of_forms(void **state)
+{
+    static const call_case cases[] = {
+        {"[TOOL_CALLS]",
+         "So: [TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 0.1}}, {\"name\": \"g\"}] ok",
+         "So:\nok",
+         {"{\"a\": 0.1}", "{}"}},
+        {"[TOOL_CALLS]",
+         "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {}}, {\"name\": \"g\", \"arg",
+         "{\"name\": \"g\", \"arg",
+         {"{}"}},
+        {"[TOOL_CALLS] [ARGS]",
+         "[TOOL_CALLS]f[ARGS]{\"a\": \"[TOOL_CALLS]\"}[TOOL_CALLS]g[CALL_ID]c[ARGS] {} ok",
+         "ok",
+         {"{\"a\": \"[TOOL_CALLS]\"}", "{}"}},
+        {"[TOOL_CALLS] [ARGS]",
+         "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]g[ARGS]{\"a\": ",
+         "[TOOL_CALLS]g[ARGS]{\"a\":",
+         {"{}"}},
+        {"\"parameters\": ",
+         "{\"name\": \"f\", \"parameters\": {\"a\": 1e2}}; {\"name\": \"g\", "
+         "\"parameters\": {}}\nok",
+         "ok",
+         {"{\"a\": 1e2}", "{}"}},
+        {"\"parameters\": ", "<|python_tag|>{\"name\": \"f\", \"parameters\": {}}", NULL, {"{}"}},
+        {"\"parameters\": ", "{\"name\": \"f\"}", "{\"name\": \"f\"}", {NULL}},
+    };
+    int port = serve_port;
+    char text[600];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "{%% if tools %%}{{ tools | tojson }} %s{%% endif %%}%s",
+                 cases[i].form, "{% for m in messages %}{{ m.content }}{% endfor %}");
+        shell_write("form.jinja", text);
+        pid_t other = serve_begin("--template form.jinja -a tiny -c 2048");
+        check_calls(&cases[i]);
+        assert_int_equal(serve_end(other), 0);
+    }
+    serve_port = port;
+}
+
 /* What clients send back of earlier replies passes; what a message holds besides its text, and
  * names that nobody reads, are refused by name. */
 static void test_members(void **state)
@@ -460,7 +656,7 @@ static void test_tool_forms(void **state)
         snprintf(text, sizeof text, "{%% if tools %%}{{ tools | tojson }} %s{%% endif %%}%s",
                  cases[i].form, "{% for m in messages %}{{ m.content }}{% endfor %}");
         shell_write("form.jinja", text);
-        pid_t other = serve_begin("--template form.jinja -c 2048");
+        pid_t other = serve_begin("--template form.jinja -a tiny -c 2048");
         int status = cases[i].known ? 200 : 400;
         const char *body =
             "{" SAY TOOLS NO_SPACE "\"tool_choice\":{\"type\":\"function\",\"function\":"
@@ -654,12 +850,13 @@ static void test_manual(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_embeddings),    cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_pooling),       cmocka_unit_test(test_embeddings_refused),
-        cmocka_unit_test(test_builtin_tools), cmocka_unit_test(test_tool_forms),
-        cmocka_unit_test(test_calls_at_once), cmocka_unit_test(test_arguments_as_text),
-        cmocka_unit_test(test_llama_replies), cmocka_unit_test(test_nested_parameters),
-        cmocka_unit_test(test_members),       cmocka_unit_test(test_manual),
+        cmocka_unit_test(test_embeddings),      cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_pooling),         cmocka_unit_test(test_embeddings_refused),
+        cmocka_unit_test(test_builtin_tools),   cmocka_unit_test(test_tool_forms),
+        cmocka_unit_test(test_calls_at_once),   cmocka_unit_test(test_arguments_as_text),
+        cmocka_unit_test(test_llama_replies),   cmocka_unit_test(test_nested_parameters),
+        cmocka_unit_test(test_calls_read_back), cmocka_unit_test(test_calls_of_forms),
+        cmocka_unit_test(test_members),         cmocka_unit_test(test_manual),
     };
     if (getcwd(root_folder, sizeof root_folder) == NULL) {
         return 1;
