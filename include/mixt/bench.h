@@ -12,8 +12,8 @@ typedef struct mixt_bench_row {
                               test of prompts and generation that it ran in; else "" */
     double seconds;        /* mean of a repetition */
     double deviation;      /* of a repetition, by n - 1; 0 of one */
-    double tokens; /* tokens a repetition */
-    double flops;  /* a repetition, from the cost formulas */
+    double tokens;         /* tokens a repetition */
+    double flops;          /* a repetition, from the cost formulas */
     double bytes;
     double int8_flops; /* of flops, those of weights in blocks: products of bytes */
     uint64_t reserved[3];
