@@ -22,8 +22,15 @@ static mixt_status no_memory(mixt_error *error)
 
 /* ---- one serve_choice */
 
-static void choice_end(serve_choice *choice)
+/* A sampler is freed at once: where it stands in a large grammar takes megabytes, and others of the
+ * order have yet to begin. */
+static void choice_end(serve_generation *generation, serve_choice *choice)
 {
+    if (choice->sampler != NULL) {
+        generation->order.samplers[choice->index] = NULL;
+        mixt_sampler_free(choice->sampler);
+        choice->sampler = NULL;
+    }
     mixt_sequence_free(choice->sequence);
     mixt_stop_free(choice->stop);
     text_free(&choice->raw);
@@ -286,7 +293,7 @@ static mixt_status close_choice(serve_generation *generation, serve_choice *choi
         piece->finish = choice->finish;
         piece->stop = stopped ? mixt_stop_met(choice->stop) : -1;
         generation_add(generation, piece);
-        choice_end(choice);
+        choice_end(generation, choice);
     }
     return status;
 }
@@ -494,7 +501,7 @@ static void drop(serve_generator *generator, serve_generation **at, const mixt_e
 {
     serve_generation *generation = *at;
     for (int i = 0; i < generation->choice_count; i++) {
-        choice_end(&generation->choices[i]);
+        choice_end(generation, &generation->choices[i]);
     }
     count_order(generation);
     if (error->status != MIXT_OK) {

@@ -212,6 +212,38 @@ static void bad_grammars_are_refused(void **state)
     assert_string_equal(error.message, "grammar: line 1, column 11: a NUL byte");
 }
 
+/* Where each mark would copy what stands before it, or write much that is dropped again. */
+static void reading_is_bounded(void **state)
+{
+    static const struct {
+        const char *piece;
+        int before, count; /* bytes of a literal, pieces behind it */
+    } list[] = {
+        {"?", 100000, 100000},
+        {" \"b\"{131072}{0}", 1, 20000},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        mixt_grammar *grammar = NULL;
+        mixt_error error = MIXT_ERROR_INIT;
+        size_t piece = strlen(list[i].piece);
+        char *text = malloc((size_t)list[i].before + (size_t)list[i].count * piece + 40);
+        assert_non_null(text);
+        char *at = text + sprintf(text, "root ::= \"");
+        memset(at, 'a', (size_t)list[i].before);
+        at += list[i].before;
+        *at++ = '"';
+        for (int k = 0; k < list[i].count; k++, at += piece) {
+            memcpy(at, list[i].piece, piece);
+        }
+        *at = 0;
+        assert_int_equal(mixt_grammar_compile(text, strlen(text), NULL, &grammar, &error),
+                         MIXT_ERROR_ARGUMENT);
+        assert_non_null(strstr(error.message, "the grammar has become too large here"));
+        free(text);
+    }
+}
+
 /* Every text of n letters has 2^n stacks here, if equal ones are not kept once; the second grammar
  * really has that many. */
 static void ambiguity_is_bounded(void **state)
@@ -385,10 +417,10 @@ static void masks_are_of_every_token(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fixtures_agree),           cmocka_unit_test(characters_are_utf8),
-        cmocka_unit_test(layout_is_free),           cmocka_unit_test(bad_grammars_are_refused),
-        cmocka_unit_test(ambiguity_is_bounded),     cmocka_unit_test(nesting_may_be_deep),
-        cmocka_unit_test(masks_are_of_every_token),
+        cmocka_unit_test(fixtures_agree),      cmocka_unit_test(characters_are_utf8),
+        cmocka_unit_test(layout_is_free),      cmocka_unit_test(bad_grammars_are_refused),
+        cmocka_unit_test(reading_is_bounded),  cmocka_unit_test(ambiguity_is_bounded),
+        cmocka_unit_test(nesting_may_be_deep), cmocka_unit_test(masks_are_of_every_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

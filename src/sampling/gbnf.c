@@ -14,6 +14,9 @@ enum {
     COPY_OPS_MAX = 4, /* what is longer and repeated becomes a rule of its own */
     CLASSES_KEPT = 64,
     CLASS_RANGES_MAX = 1 << 16,
+    /* Code that is written or moved until a grammar is read: pieces that are repeated again and
+     * again, or groups in groups, move what is in them each time. About 0.2 s. */
+    WORK_MAX = 1 << 26,
 };
 
 /* A rule while it is read. Jumps are relative, so that code can be moved as it is. */
@@ -43,6 +46,7 @@ typedef struct parser {
     uint32_t *names; /* [name_room]: rule + 1 by the hash of its name, or 0; a power of two */
     size_t name_room, name_count;
     size_t op_total;
+    size_t work; /* operations that were written or moved */
     kept_class kept[CLASSES_KEPT];
     size_t kept_count;
     mixt_error *error;
@@ -186,11 +190,23 @@ static mixt_status read_name(parser *p, size_t *index)
     return MIXT_OK;
 }
 
+static mixt_status too_large(const parser *p)
+{
+    return refuse(p, p->at < p->end ? p->at : p->end, "the grammar has become too large here");
+}
+
+static mixt_status charge(parser *p, size_t count)
+{
+    p->work += count;
+    return p->work > WORK_MAX ? too_large(p) : MIXT_OK;
+}
+
 static mixt_status room_for(parser *p, rule *r, size_t count)
 {
     if (count > MIXT_GRAMMAR_OPS_MAX - p->op_total) {
-        return refuse(p, p->at < p->end ? p->at : p->end, "the grammar has become too large here");
+        return too_large(p);
     }
+    MIXT_TRY(charge(p, count));
     if (!mixt_grow(&r->ops, &r->capacity, r->count + count, sizeof *r->ops)) {
         return no_memory(p);
     }
@@ -512,8 +528,7 @@ static mixt_status emit_copies(parser *p, size_t index, const mixt_op *body, siz
     }
     for (int64_t left = counts[1] - counts[0]; left > 0; left--) {
         if (left * (size + 1) > MIXT_GRAMMAR_OPS_MAX) {
-            return refuse(p, p->at < p->end ? p->at : p->end,
-                          "the grammar has become too large here");
+            return too_large(p);
         }
         MIXT_TRY(emit(p, index, MIXT_OP_SPLIT, left * (size + 1)));
         MIXT_TRY(emit_copy(p, index, body, length));
@@ -529,6 +544,7 @@ static mixt_status repeat(parser *p, size_t index, size_t start, const int64_t c
     if (length == 0) {
         return MIXT_OK;
     }
+    MIXT_TRY(charge(p, length));
     if (is_copied && length > COPY_OPS_MAX) {
         MIXT_TRY(move_out(p, index, start));
         length = 1;
@@ -630,6 +646,7 @@ static mixt_status read_alternatives(parser *p, size_t into, int depth)
         MIXT_TRY(emit(p, into, MIXT_OP_JUMP, 0)); /* the place that SPLIT takes is made */
         rule *r = &p->rules[into];
         size_t length = r->count - 1 - start;
+        MIXT_TRY(charge(p, length));
         memmove(r->ops + start + 1, r->ops + start, length * sizeof *r->ops);
         r->ops[start] = (mixt_op){MIXT_OP_SPLIT, (int32_t)length + 2};
         size_t at = r->count;

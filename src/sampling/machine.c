@@ -361,12 +361,46 @@ static void note_next(mixt_machine *m, state *s, unsigned char byte, uint32_t to
     }
 }
 
+/* Notes the bytes that no stack of a state takes: of many stacks (the beginning of a long list of
+ * texts) each byte asked for would look at them all. */
+static void note_dead(mixt_machine *m, state *s)
+{
+    const mixt_grammar *g = m->grammar;
+    bool is_taken[256] = {false};
+    m->steps += s->count;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const node *n = &m->nodes[m->members[s->first + i]];
+        const mixt_op *op = &g->ops[n->place];
+        if (op->kind == MIXT_OP_BYTE) {
+            is_taken[op->value & 0xFF] = true;
+        } else if (op->kind == MIXT_OP_CLASS) {
+            const uint16_t *row = g->classes.rows[n->row != 0 ? n->row : (uint32_t)op->value];
+            for (int byte = 0; byte < 256; byte++) {
+                is_taken[byte] = is_taken[byte] || row[byte] != MIXT_ROW_REFUSES;
+            }
+        }
+    }
+    for (int byte = 0; byte < 256; byte++) {
+        s->next[byte] = is_taken[byte] ? s->next[byte] : STATE_DEAD;
+    }
+}
+
 /* The state behind a byte; STATE_DEAD where there is none, or with a status. */
 static inline uint32_t next_state(mixt_machine *m, uint32_t from, unsigned char byte)
 {
     uint32_t *table = m->states[from].next;
     if (table != NULL && table[byte] != STATE_UNKNOWN) {
         return table[byte];
+    }
+    if (table == NULL && m->states[from].count > ALIKE_MAX) {
+        state *many = &m->states[from];
+        many->next = calloc(256, sizeof *many->next);
+        if (many->next != NULL) {
+            note_dead(m, many);
+            if (many->next[byte] == STATE_DEAD) {
+                return STATE_DEAD;
+            }
+        }
     }
     uint32_t to = make_next(m, from, byte);
     state *s = &m->states[from]; /* the states may have moved */
