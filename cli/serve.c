@@ -219,7 +219,7 @@ typedef struct serve_texts {
     const char **keys;
     size_t key_count, key_capacity;
     char name[256];
-    const char *alias;
+    const char *alias[2]; /* the name, and "*" behind it */
     chat_template template;
 } serve_texts;
 
@@ -273,18 +273,30 @@ static void name_model(const char *path, serve_texts *texts)
     length -= length - begin > 5 && strncmp(path + length - 5, ".gguf", 5) == 0 ? 5 : 0;
     snprintf(texts->name, sizeof texts->name, "%.*s", (int)(length - begin), path + begin);
     mixt_text_plain(texts->name);
-    texts->alias = texts->name;
+    texts->alias[0] = texts->name;
+    texts->alias[1] = "*";
+}
+
+/* Names of the model; where there is none but "*", lists of models show the usual one. */
+static void fill_aliases(const serve_settings *settings, const serve_texts *texts,
+                         serve_options *options)
+{
+    const string_list *given = &settings->aliases;
+    size_t stars = 0;
+    for (size_t i = 0; i < given->count; i++) {
+        stars += strcmp(given->items[i], "*") == 0;
+    }
+    bool named = given->count > stars;
+    options->aliases = named ? given->items : (const char *const *)texts->alias;
+    options->alias_count = named ? given->count : stars > 0 ? 2 : 1;
 }
 
 static void fill_options(const serve_settings *settings, const serve_texts *texts,
                          serve_options *options)
 {
-    bool named = settings->aliases.count > 0;
     *options = (serve_options){
         .host = settings->host,
         .port = settings->port,
-        .aliases = named ? settings->aliases.items : (const char *const *)&texts->alias,
-        .alias_count = named ? settings->aliases.count : 1,
         .keys = texts->keys,
         .key_count = texts->key_count,
         .host_names = settings->host_names.items,
@@ -306,6 +318,7 @@ static void fill_options(const serve_settings *settings, const serve_texts *text
         .quiet = !settings->log,
         .engine = mixt_engine_options_default(),
     };
+    fill_aliases(settings, texts, options);
     options->pooling = (serve_pooling)settings->pooling;
     options->engine.context_length = settings->context_length;
     options->engine.sequences = settings->parallel;
@@ -382,7 +395,7 @@ static mixt_status serve(const serve_settings *settings, cli_resources *resource
                                   .positions_asked = settings->cache_positions,
                                   .positions = engine->positions};
         store_say_context(resources->model, &is);
-        fprintf(stderr, "mixt serve: %s is ready%s\n", options->aliases[0],
+        fprintf(stderr, "mixt serve: %s is ready%s\n", serve_name(options),
                 options->chat_template == NULL ? " (no chat template: it completes texts alone)"
                                                : "");
         serve_until_signal(server);

@@ -26,9 +26,9 @@ typedef enum embedding_form {
 
 typedef struct embedding_request {
     const char *model, *encoding;
-    const json_t *input, *content;
+    const json_t *input, *content, *options;
     int normalize;
-    bool base64;
+    bool base64, truncate;
     embedding_form form;
 } embedding_request;
 
@@ -54,15 +54,15 @@ static const field_rule llama_rules[] = {
 
 static const field_rule ollama_rules[] = {
     {"input", FIELD_VALUE, AT(input), 0, 0, NULL},
-    {"truncate", FIELD_REFUSED, 0, 0, 0, "a text that does not fit is refused"},
-    {"options", FIELD_REFUSED, 0, 0, 0, "nothing is drawn"},
+    {"truncate", FIELD_BOOL, AT(truncate), 0, 0, NULL},
+    {"options", FIELD_VALUE, AT(options), 0, 0, NULL},
     {"keep_alive", FIELD_IGNORED, 0, 0, 0, NULL}, /* the model stays */
     {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
 };
 
 static const field_rule ollama_single_rules[] = {
     {"prompt", FIELD_VALUE, AT(input), 0, 0, NULL},
-    {"options", FIELD_REFUSED, 0, 0, 0, "nothing is drawn"},
+    {"options", FIELD_VALUE, AT(options), 0, 0, NULL},
     {"keep_alive", FIELD_IGNORED, 0, 0, 0, NULL},
     {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
 };
@@ -256,6 +256,17 @@ static bool read_encoding(embedding_request *request, api_problem *problem)
     return true;
 }
 
+/* Ollama's clients ask for what is too long to be cut, and mostly send what is not. */
+static void explain_truncate(const serve_server *server, api_problem *problem)
+{
+    if (problem->code != NULL && strcmp(problem->code, "context_length_exceeded") == 0) {
+        *problem = (api_problem){0};
+        api_fail(problem, 400, "context_length_exceeded", "truncate",
+                 "truncate: a text of more than %zu tokens is refused, not cut",
+                 generator_context(server->generator));
+    }
+}
+
 static http_progress answer(api_call *call, embedding_form form, int normalize,
                             const field_rule *rules)
 {
@@ -275,19 +286,23 @@ static http_progress answer(api_call *call, embedding_form form, int normalize,
     request->form = form;
     request->normalize = normalize;
     if (!fields_read(call->body, tables, request, problem) ||
+        !ollama_check_options(call, request->options, problem) ||
+        !fields_agree("content", request->content, "input", request->input, problem) ||
         !model_is_served(server, request->model, problem) || !read_encoding(request, problem) ||
         !call_reserve(call)) {
         return HTTP_ANSWERED;
     }
     const json_t *given = request->input != NULL ? request->input : request->content;
     size_t most = form == FORM_OLLAMA_SINGLE ? 1 : INPUTS_MAX;
-    if (!encode_prompts(server, given, most, &prompts, &count, problem) ||
-        !end_texts(server, given, prompts, count, problem)) {
+    bool good = encode_prompts(server, given, most, &prompts, &count, problem) &&
+                end_texts(server, given, prompts, count, problem);
+    if (!good) {
         order = (generation_order){.prompts = prompts, .prompt_count = count, .n = 1};
-        generation_order_free(&order);
-        return HTTP_ANSWERED;
     }
-    if (!request_embedding(server, prompts, count, &order, problem)) {
+    if (!good || !request_embedding(server, prompts, count, &order, problem)) {
+        if (request->truncate) {
+            explain_truncate(server, problem);
+        }
         generation_order_free(&order);
         return HTTP_ANSWERED;
     }

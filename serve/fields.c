@@ -36,11 +36,6 @@ const field_rule *fields_find(const field_rule *const *tables, const char *name)
     return NULL;
 }
 
-static bool takes_place(const field_rule *rule)
-{
-    return rule->kind != FIELD_IGNORED && rule->kind != FIELD_REFUSED;
-}
-
 bool fields_is_nothing(const json_t *value)
 {
     return json_is_false(value) || (json_is_number(value) && json_number_value(value) == 0) ||
@@ -129,25 +124,35 @@ static bool read_field(const field_rule *rule, const json_t *value, char *place,
     return true;
 }
 
-/* Whether an earlier field of the object fills the same place with another value. */
-static bool check_spelling(const json_t *object, const field_rule *const *tables,
-                           const field_rule *rule, const json_t *value, api_problem *problem)
+/* 3 and 3.0 are one value. */
+static bool same_value(const json_t *a, const json_t *b)
 {
-    const char *name;
-    json_t *other;
-    json_object_foreach((json_t *)(uintptr_t)object, name, other)
-    {
-        const field_rule *earlier = fields_find(tables, name);
-        if (earlier == rule) {
-            break;
-        }
-        bool number = json_is_number(value) && json_is_number(other);
-        if (earlier->offset == rule->offset && takes_place(earlier) && !json_is_null(other) &&
-            (number ? json_number_value(value) != json_number_value(other)
-                    : !json_equal(value, other))) {
-            return api_fail(problem, 400, "invalid_value", rule->name,
-                            "%s and %s are two names of one field and have two values", name,
-                            rule->name);
+    return json_is_number(a) && json_is_number(b) ? json_number_value(a) == json_number_value(b)
+                                                  : json_equal(a, b) != 0;
+}
+
+bool fields_agree(const char *name, const json_t *value, const char *other,
+                  const json_t *other_value, api_problem *problem)
+{
+    return value == NULL || other_value == NULL || json_is_null(value) ||
+           json_is_null(other_value) || same_value(value, other_value) ||
+           api_fail(problem, 400, "invalid_value", name,
+                    "%s and %s are one option, and have different values", name, other);
+}
+
+/* Whether the other names that lead to a rule's place have the same value, where they are there. */
+static bool check_spellings(const json_t *object, const field_rule *const *tables,
+                            const field_rule *rule, const json_t *value, api_problem *problem)
+{
+    const field_rule *const *table = tables;
+    for (; rule->kind != FIELD_IGNORED && rule->kind != FIELD_REFUSED && *table != NULL; table++) {
+        for (const field_rule *other = *table; other->name != NULL; other++) {
+            if (other->offset == rule->offset && other->kind == rule->kind &&
+                strcmp(other->name, rule->name) != 0 && fields_find(tables, other->name) == other &&
+                !fields_agree(rule->name, value, other->name, json_object_get(object, other->name),
+                              problem)) {
+                return false;
+            }
         }
     }
     return true;
@@ -165,12 +170,9 @@ bool fields_read(const json_t *object, const field_rule *const *tables, void *se
             return api_fail(problem, 400, "unknown_parameter", name, "unknown field \"%.60s\"",
                             name);
         }
-        if (!json_is_null(value) && takes_place(rule) &&
-            !check_spelling(object, tables, rule, value, problem)) {
-            return false;
-        }
         if (!json_is_null(value) &&
-            !read_field(rule, value, (char *)settings + rule->offset, problem)) {
+            (!read_field(rule, value, (char *)settings + rule->offset, problem) ||
+             !check_spellings(object, tables, rule, value, problem))) {
             return false;
         }
     }

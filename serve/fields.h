@@ -39,13 +39,17 @@ typedef struct field_rule {
 } field_rule;
 
 /* Reads an object's fields; null is as if the field were not there. `tables` ends with NULL, each
- * table with a rule without name; the first rule of a name counts. Rules of one offset are names of
- * one field: two of them with different values are refused. */
+ * table with a rule without name; the first rule of a name counts. Several names of one place have
+ * to agree. */
 bool fields_read(const json_t *object, const field_rule *const *tables, void *settings,
                  api_problem *problem);
 /* The first rule of a name, or NULL. */
 const field_rule *fields_find(const field_rule *const *tables, const char *name);
 /* false, 0 or empty. */
 bool fields_is_nothing(const json_t *value);
+
+/* Whether two names of one option have the same value; NULL and null: it is not there. */
+bool fields_agree(const char *name, const json_t *value, const char *other,
+                  const json_t *other_value, api_problem *problem);
 
 #endif

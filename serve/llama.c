@@ -31,6 +31,7 @@ static const field_rule completion_fields[] = {
     {"n_predict", FIELD_LONG, AT(common.max_tokens), -1, INT_MAX, NULL},
     {"max_tokens", FIELD_LONG, AT(common.max_tokens), -1, INT_MAX, NULL},
     {"n_cmpl", FIELD_INT, AT(common.n), 1, 128, NULL},
+    {"n", FIELD_INT, AT(common.n), 1, 128, NULL},
     {"n_probs", FIELD_INT, AT(n_probs), 0, 100, NULL},
     {"return_tokens", FIELD_BOOL, AT(return_tokens), 0, 0, NULL},
     {"timings_per_token", FIELD_BOOL, AT(timings), 0, 0, NULL},

@@ -1,5 +1,6 @@
 /* Ollama's endpoints, whose streams are lines of JSON. */
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -13,6 +14,8 @@ typedef struct ollama_request {
     bool raw, streams;
     bool chat;   /* /api/chat, else /api/generate */
     int context; /* num_ctx */
+    bool penalize_newline, f16_kv;
+    const json_t *misplaced; /* among the options */
     tool_form form;
     text_buffer text; /* reply so far */
     size_t shown;
@@ -66,7 +69,15 @@ static const field_rule option_fields[] = {
     {"use_mlock", FIELD_IGNORED, 0, 0, 0, NULL},
     {"low_vram", FIELD_IGNORED, 0, 0, 0, NULL},
     {"numa", FIELD_IGNORED, 0, 0, 0, NULL},
-    {"penalize_newline", FIELD_REFUSED, 0, 0, 0, NULL},
+    {"logits_all", FIELD_IGNORED, 0, 0, 0, NULL}, /* those that are asked for are given */
+    {"f16_kv", FIELD_BOOL, AT(f16_kv), 0, 0, NULL},
+    {"penalize_newline", FIELD_BOOL, AT(penalize_newline), 0, 0, NULL},
+    {"vocab_only", FIELD_REFUSED, 0, 0, 0, NULL},
+    {"embedding_only", FIELD_REFUSED, 0, 0, 0, NULL},
+    {"num_gqa", FIELD_REFUSED, 0, 0, 0, "the model's file says it"},
+    {"rope_frequency_base", FIELD_REFUSED, 0, 0, 0, "the model's file says it"},
+    {"rope_frequency_scale", FIELD_REFUSED, 0, 0, 0, "the model's file says it"},
+    {"stream", FIELD_VALUE, AT(misplaced), 0, 0, NULL},
     {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
 };
 
@@ -272,11 +283,101 @@ static bool read_format(ollama_request *request, api_problem *problem)
     return request_schema(&request->common, request->format, "format", problem);
 }
 
+/* What may stand in the body and among its options has to be the same in both. */
+static bool check_options(const json_t *body, const json_t *options, api_problem *problem)
+{
+    static const char *const names[] = {"routing", "experts_per_token", "expert_mask",
+                                        "expert_force"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char inner[40];
+        snprintf(inner, sizeof inner, "options.%s", names[i]);
+        if (!fields_agree(inner, json_object_get(options, names[i]), names[i],
+                          json_object_get(body, names[i]), problem)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The body's `options`: those of loading have to be what is here already. */
+static bool read_options(const api_call *call, ollama_request *request, api_problem *problem)
+{
+    static const field_rule *const tables[] = {option_fields, request_fields, NULL};
+    size_t context = generator_context(call->server->generator);
+    request->penalize_newline = request->f16_kv = true;
+    if (request->options == NULL) {
+        return true;
+    }
+    if (!json_is_object(request->options)) {
+        return api_fail(problem, 400, "invalid_type", "options", "options must be an object");
+    }
+    if (!check_options(call->body, request->options, problem) ||
+        !fields_read(request->options, tables, request, problem)) {
+        return false;
+    }
+    if (request->misplaced != NULL) {
+        return api_fail(problem, 400, "invalid_value", "options.stream",
+                        "options.stream: stream stands beside options");
+    }
+    if (!request->f16_kv || !request->penalize_newline) {
+        const char *name = request->f16_kv ? "penalize_newline" : "f16_kv";
+        return api_fail(problem, 400, "unsupported_parameter", name, "%s: false is not supported%s",
+                        name,
+                        request->f16_kv ? "" : ": the type of the cache is the server's (-ctk)");
+    }
+    return (size_t)request->context <= context ||
+           api_fail(problem, 400, "invalid_value", "num_ctx",
+                    "num_ctx: the server's contexts have %zu positions (mixt serve -c)", context);
+}
+
+bool ollama_check_options(const api_call *call, const json_t *options, api_problem *problem)
+{
+    ollama_request request = {.options = options};
+    if (!read_options(call, &request, problem)) {
+        return false;
+    }
+    const api_request *common = &request.common;
+    return (!common->routing && common->experts_per_token == NULL && common->expert_mask == NULL &&
+            common->expert_force == NULL) ||
+           api_fail(problem, 400, "unsupported_parameter", "options",
+                    "options: experts are not changed, nor told, where texts are embedded");
+}
+
+/* Thinking is the template's: a switch, or one of three words. */
+static bool read_think(const api_call *call, ollama_request *request, api_problem *problem)
+{
+    const char *word = json_string_value(request->think);
+    const char *chat_template = call->server->options->chat_template;
+    const char *variable = word != NULL ? "reasoning_effort" : "enable_thinking";
+    if (request->think == NULL) {
+        return true;
+    }
+    if (!json_is_boolean(request->think) &&
+        (word == NULL ||
+         (strcmp(word, "low") != 0 && strcmp(word, "medium") != 0 && strcmp(word, "high") != 0))) {
+        return api_fail(problem, 400, "invalid_value", "think",
+                        "think must be true or false, or \"low\", \"medium\" or \"high\"");
+    }
+    if (json_is_true(request->think) || word != NULL) {
+        if (request->raw) {
+            return api_fail(problem, 400, "unsupported_parameter", "think",
+                            "think: with raw there is no template that could be told");
+        }
+        if (chat_template == NULL || strstr(chat_template, variable) == NULL) {
+            return api_fail(problem, 400, "unsupported_parameter", "think",
+                            "think: the model's chat template does not support thinking%s",
+                            word != NULL ? " by low, medium and high" : "");
+        }
+    }
+    request->made_variables = json_pack("{s:O}", variable, request->think);
+    return request->made_variables != NULL ||
+           api_fail(problem, 503, "no_memory", NULL, "out of memory");
+}
+
 static bool read_request(api_call *call, ollama_request *request)
 {
     const field_rule *const tables[] = {request->chat ? chat_fields : generate_fields,
                                         shared_fields, NULL};
-    static const field_rule *const option_tables[] = {option_fields, request_fields, NULL};
     api_problem *problem = &call->problem;
     if (!fields_read(call->body, tables, request, problem)) {
         return false;
@@ -284,28 +385,13 @@ static bool read_request(api_call *call, ollama_request *request)
     if (request->model == NULL) {
         return api_fail(problem, 400, "invalid_value", "model", "model is needed");
     }
-    if (request->options != NULL && !json_is_object(request->options)) {
-        return api_fail(problem, 400, "invalid_type", "options", "options must be an object");
-    }
-    if (request->options != NULL &&
-        !fields_read(request->options, option_tables, request, problem)) {
+    if (!read_options(call, request, problem)) {
         return false;
-    }
-    if ((size_t)request->context > generator_context(call->server->generator)) {
-        return api_fail(problem, 400, "invalid_value", "num_ctx",
-                        "num_ctx: the server's contexts have %zu positions (mixt serve -c)",
-                        generator_context(call->server->generator));
     }
     request->common.max_tokens = request->common.max_tokens < 0 ? -1 : request->common.max_tokens;
     request->common.stream = request->streams;
-    if (request->think != NULL && !json_is_boolean(request->think)) {
-        return api_fail(problem, 400, "invalid_type", "think", "think must be true or false");
-    }
-    if (request->think != NULL) {
-        request->made_variables =
-            json_pack("{s:b}", "enable_thinking", json_is_true(request->think));
-    }
-    return model_is_served(call->server, request->model, problem) && read_format(request, problem);
+    return read_think(call, request, problem) &&
+           model_is_served(call->server, request->model, problem) && read_format(request, problem);
 }
 
 /* The messages that a prompt stands for. */
@@ -329,9 +415,6 @@ static bool make_prompt(api_call *call, ollama_request *request, generation_prom
     api_problem *problem = &call->problem;
     const serve_server *server = call->server;
     bool used = false;
-    if (!request->chat && request->prompt == NULL) {
-        return api_fail(problem, 400, "invalid_prompt", "prompt", "prompt is needed");
-    }
     if (!request->chat && (request->raw || server->options->chat_template == NULL)) {
         return (request->system == NULL || api_fail(problem, 400, "invalid_value", "system",
                                                     "system is nothing without a chat template")) &&
@@ -351,7 +434,26 @@ static bool make_prompt(api_call *call, ollama_request *request, generation_prom
     return chat_prompt(server, &input, prompt, problem);
 }
 
-static http_progress answer_generate_or_chat(api_call *call, bool chat)
+/* Without a text a client asks for the model to be loaded, which it is. */
+static bool is_load(const ollama_request *request)
+{
+    return request->chat ? request->messages == NULL || (json_is_array(request->messages) &&
+                                                         json_array_size(request->messages) == 0)
+                         : request->prompt == NULL || request->prompt[0] == 0;
+}
+
+static http_progress answer_load(api_call *call, http_reply *reply)
+{
+    text_buffer *out = &reply->body;
+    write_head(call, out);
+    write_said(call->settings, "", 0, NULL, out);
+    text_member_bool(out, "done", true);
+    text_member(out, "done_reason", "load");
+    text_put(out, "}");
+    return HTTP_ANSWERED;
+}
+
+static http_progress answer_generate_or_chat(api_call *call, bool chat, http_reply *reply)
 {
     ollama_request *request = calloc(1, sizeof *request);
     generation_prompt *prompt = calloc(1, sizeof *prompt);
@@ -367,11 +469,12 @@ static http_progress answer_generate_or_chat(api_call *call, bool chat)
     request_defaults(&request->common, true);
     request->chat = chat;
     request->streams = true;
-    if (!read_request(call, request) || !call_reserve(call) ||
-        !make_prompt(call, request, prompt)) {
+    bool good = read_request(call, request);
+    bool loads = good && is_load(request);
+    if (!good || loads || !call_reserve(call) || !make_prompt(call, request, prompt)) {
         free(prompt->ids);
         free(prompt);
-        return HTTP_ANSWERED;
+        return loads ? answer_load(call, reply) : HTTP_ANSWERED;
     }
     if (!request_order(call->server, &request->common, prompt, 1, &order, &call->problem)) {
         generation_order_free(&order);
@@ -382,14 +485,12 @@ static http_progress answer_generate_or_chat(api_call *call, bool chat)
 
 static http_progress answer_chat(api_call *call, http_reply *reply)
 {
-    (void)reply;
-    return answer_generate_or_chat(call, true);
+    return answer_generate_or_chat(call, true, reply);
 }
 
 static http_progress answer_generate(api_call *call, http_reply *reply)
 {
-    (void)reply;
-    return answer_generate_or_chat(call, false);
+    return answer_generate_or_chat(call, false, reply);
 }
 
 /* ---- what there is */

@@ -30,15 +30,105 @@ const field_rule openai_fields[] = {
     {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
 };
 
+/* Whether an object has no members but these (a list that ends with NULL), of their types; `prefix`
+ * names the object. */
+typedef struct member_rule {
+    const char *name;
+    bool (*is)(const json_t *value);
+    const char *what;
+} member_rule;
+
+static bool is_text(const json_t *value)
+{
+    return json_is_string(value);
+}
+
+static bool is_boolean(const json_t *value)
+{
+    return json_is_boolean(value);
+}
+
+static bool is_anything(const json_t *value)
+{
+    return value != NULL;
+}
+
+static bool check_members(const json_t *object, const char *prefix, const member_rule *rules,
+                          api_problem *problem)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        const member_rule *rule = rules;
+        while (rule->name != NULL && strcmp(rule->name, name) != 0) {
+            rule++;
+        }
+        if (rule->name == NULL) {
+            return api_fail(problem, 400, "unknown_parameter", prefix, "unknown field \"%s.%.60s\"",
+                            prefix, name);
+        }
+        if (!json_is_null(value) && !rule->is(value)) {
+            return api_fail(problem, 400, "invalid_type", prefix, "%s.%s must be %s", prefix, name,
+                            rule->what);
+        }
+    }
+    return true;
+}
+
+/* {"type": "json_schema", "json_schema": {"schema": ..., "name", "description", "strict"}}; the
+ * text always follows the schema, so that `strict` changes nothing. */
+static bool read_schema(openai_request *request, api_problem *problem)
+{
+    static const member_rule inner[] = {
+        {"schema", is_anything, NULL},
+        {"name", is_text, "a string"},
+        {"description", is_text, "a string"},
+        {"strict", is_boolean, "true or false"},
+        {NULL, NULL, NULL},
+    };
+    static const char outer_name[] = "response_format.schema",
+                      inner_name[] = "response_format.json_schema";
+    const json_t *object = json_object_get(request->response_format, "json_schema");
+    const json_t *outer = json_object_get(request->response_format, "schema"); /* llama.cpp's */
+    const json_t *schema = json_object_get(object, "schema");
+    if (object != NULL && !json_is_object(object) && !json_is_null(object)) {
+        return api_fail(problem, 400, "invalid_type", inner_name, "%s must be an object",
+                        inner_name);
+    }
+    if (!check_members(object, inner_name, inner, problem) ||
+        !fields_agree("response_format.json_schema.schema", schema, outer_name, outer, problem)) {
+        return false;
+    }
+    schema = schema != NULL && !json_is_null(schema) ? schema : outer;
+    return schema != NULL ? request_schema(&request->common, schema, "response_format", problem)
+                          : api_fail(problem, 400, "invalid_schema", "response_format",
+                                     "response_format: json_schema.schema is needed");
+}
+
 static bool read_format(openai_request *request, api_problem *problem)
 {
+    static const member_rule of_text[] = {{"type", is_text, "a string"}, {NULL, NULL, NULL}};
+    static const member_rule of_object[] = {
+        {"type", is_text, "a string"}, {"schema", is_anything, NULL}, {NULL, NULL, NULL}};
+    static const member_rule of_schema[] = {{"type", is_text, "a string"},
+                                            {"schema", is_anything, NULL},
+                                            {"json_schema", is_anything, NULL},
+                                            {NULL, NULL, NULL}};
     const json_t *format = request->response_format;
     const char *type = json_string_value(json_object_get(format, "type"));
-    if (format == NULL || (type != NULL && strcmp(type, "text") == 0)) {
+    if (format == NULL) {
         return true;
+    }
+    if (type != NULL && strcmp(type, "text") == 0) {
+        return check_members(format, "response_format", of_text, problem);
     }
     if (type != NULL && strcmp(type, "json_object") == 0) {
         const json_t *schema = json_object_get(format, "schema"); /* llama.cpp's */
+        schema = json_is_null(schema) ? NULL : schema;
+        if (!check_members(format, "response_format", of_object, problem)) {
+            return false;
+        }
         json_t *any = json_pack("{s:s}", "type", "object");
         bool good = request_schema(&request->common, schema != NULL ? schema : any,
                                    "response_format", problem);
@@ -46,11 +136,8 @@ static bool read_format(openai_request *request, api_problem *problem)
         return good;
     }
     if (type != NULL && strcmp(type, "json_schema") == 0) {
-        const json_t *schema = json_object_get(json_object_get(format, "json_schema"), "schema");
-        schema = schema != NULL ? schema : json_object_get(format, "schema");
-        return schema != NULL ? request_schema(&request->common, schema, "response_format", problem)
-                              : api_fail(problem, 400, "invalid_schema", "response_format",
-                                         "response_format: json_schema.schema is needed");
+        return check_members(format, "response_format", of_schema, problem) &&
+               read_schema(request, problem);
     }
     return api_fail(problem, 400, "invalid_value", "response_format",
                     "response_format: type must be text, json_object or json_schema");
@@ -67,14 +154,11 @@ bool openai_read_options(openai_request *request, const char *prefix, api_call *
         return api_fail(problem, 400, "invalid_value", "stream_options",
                         "stream_options is an object beside \"stream\": true");
     }
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)request->stream_options, name, value)
-    {
-        if (strcmp(name, "include_usage") != 0 && strcmp(name, "include_obfuscation") != 0) {
-            return api_fail(problem, 400, "unknown_parameter", "stream_options",
-                            "unknown field \"stream_options.%.60s\"", name);
-        }
+    static const member_rule members[] = {{"include_usage", is_boolean, "true or false"},
+                                          {"include_obfuscation", is_boolean, "true or false"},
+                                          {NULL, NULL, NULL}};
+    if (!check_members(request->stream_options, "stream_options", members, problem)) {
+        return false;
     }
     request->include_usage = json_is_true(usage);
     return model_is_served(call->server, request->model, problem) && read_format(request, problem);

@@ -332,11 +332,36 @@ static bool read_modalities(const chat_request *request, api_problem *problem)
                     "modalities: text alone is there");
 }
 
+/* What templates are told, where they ask for it. */
+static bool check_effort(const api_call *call, const chat_request *request, api_problem *problem)
+{
+    static const char *const words[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
+    const char *effort = request->reasoning_effort;
+    const char *chat_template = call->server->options->chat_template;
+    bool known = effort == NULL;
+    for (size_t i = 0; !known && i < sizeof words / sizeof *words; i++) {
+        known = strcmp(effort, words[i]) == 0;
+    }
+    if (!known) {
+        return api_fail(problem, 400, "invalid_value", "reasoning_effort",
+                        "reasoning_effort must be none, minimal, low, medium, high or xhigh");
+    }
+    if (!fields_agree("chat_template_kwargs.reasoning_effort",
+                      json_object_get(request->variables, "reasoning_effort"), "reasoning_effort",
+                      json_object_get(call->body, "reasoning_effort"), problem)) {
+        return false;
+    }
+    return effort == NULL || chat_template == NULL ||
+           strstr(chat_template, "reasoning_effort") != NULL ||
+           api_fail(problem, 400, "unsupported_parameter", "reasoning_effort",
+                    "reasoning_effort: the model's chat template does not read it");
+}
+
 static bool read_chat(api_call *call, chat_request *request, chat_input *input)
 {
     api_problem *problem = &call->problem;
     bool used = false;
-    if (!read_modalities(request, problem) ||
+    if (!read_modalities(request, problem) || !check_effort(call, request, problem) ||
         !tool_choice_read(call->server, request->tools, request->tool_choice,
                           &request->openai.common, &used, problem)) {
         return false;

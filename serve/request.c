@@ -376,6 +376,34 @@ static bool read_biases(const serve_server *server, api_request *request, api_pr
     return true;
 }
 
+/* Whether biases of false leave a token that can be drawn. */
+static bool check_biases(const serve_server *server, const api_request *request,
+                         api_problem *problem)
+{
+    int rows = server->info.options.vocab_size, left = rows;
+    if (request->bias_count == 0 || request->max_tokens == 0) {
+        return true;
+    }
+    bool *never = calloc((size_t)rows, sizeof *never);
+    if (never == NULL) {
+        return no_memory(problem);
+    }
+    for (size_t i = 0; i < request->bias_count; i++) {
+        const mixt_logit_bias *bias = &request->biases[i];
+        never[bias->token] = never[bias->token] || bias->bias == -INFINITY;
+    }
+    int ids = mixt_tokenizer_vocab_size(server->tokenizer);
+    for (int32_t id = 0; id < rows; id++) {
+        bool ends = id < ids && (mixt_tokenizer_is_end(server->tokenizer, id) ||
+                                 id == mixt_tokenizer_separator(server->tokenizer));
+        left -= never[id] || (request->sampler.ignore_end && ends);
+    }
+    free(never);
+    return left > 0 || api_fail(problem, 400, "invalid_value", "logit_bias",
+                                "logit_bias: false (never)%s leaves no token to be drawn",
+                                request->sampler.ignore_end ? " beside ignore_eos" : "");
+}
+
 /* llama.cpp's list of names as the library's text. */
 static bool read_order(api_request *request, api_problem *problem)
 {
@@ -649,9 +677,10 @@ bool request_order(const serve_server *server, api_request *request, generation_
             request_schema(request, request->json_schema, "json_schema", problem)) &&
            read_strings(request->stop, "stop", STOPS_MAX, &order->stops, &order->stop_count,
                         problem) &&
-           read_biases(server, request, problem) && read_order(request, problem) &&
-           read_breakers(request, problem) && read_routing(server, request, order, problem) &&
-           check_size(server, order, problem) && make_samplers(server, request, order, problem);
+           read_biases(server, request, problem) && check_biases(server, request, problem) &&
+           read_order(request, problem) && read_breakers(request, problem) &&
+           read_routing(server, request, order, problem) && check_size(server, order, problem) &&
+           make_samplers(server, request, order, problem);
 }
 
 bool request_embedding(const serve_server *server, generation_prompt *prompts, size_t count,

@@ -70,4 +70,7 @@ void prompt_text(const serve_server *server, const generation_prompt *prompt, bo
                  text_buffer *out);
 void prompt_texts_free(text_buffer *texts, size_t count); /* NULL: nothing */
 
+/* Whether Ollama's `options` may stand beside texts that are embedded (ollama.c). */
+bool ollama_check_options(const api_call *call, const json_t *options, api_problem *problem);
+
 #endif

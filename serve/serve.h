@@ -13,9 +13,9 @@ typedef enum serve_pooling {
 
 typedef struct serve_options {
     const char *host;
-    int port; /* 0: the system's choice */
-    const char *const
-        *aliases; /* names of the model: the first is shown; "*": any name is served */
+    int port;                   /* 0: the system's choice */
+    const char *const *aliases; /* names of the model: the first is shown; "*": any name is served,
+                                 * which stands beside a name */
     size_t alias_count;
     const char *const *keys; /* of clients; none: everybody may ask */
     size_t key_count;
@@ -41,6 +41,9 @@ typedef struct serve_options {
 } serve_options;
 
 typedef struct serve_server serve_server;
+
+/* The model's first name that is one. */
+const char *serve_name(const serve_options *options);
 
 /* Listens; every request is told that the model is being loaded. The options must outlive it.
  * NULL: `problem` has the reason. */

@@ -75,9 +75,18 @@ static void refuse(void *user, int status, const char *code, const char *message
 
 /* ---- names of the model */
 
+const char *serve_name(const serve_options *options)
+{
+    size_t i = 0;
+    while (i + 1 < options->alias_count && strcmp(options->aliases[i], "*") == 0) {
+        i++;
+    }
+    return options->aliases[i];
+}
+
 const char *server_name(const serve_server *server)
 {
-    return server->options->aliases[0];
+    return serve_name(server->options);
 }
 
 int server_experts_most(const serve_server *server)

@@ -529,22 +529,6 @@ static void test_tools(void **state)
     json_decref(ask_json("/v1/chat/completions", "{" SAY "\"tool_choice\":\"required\"}", 400));
 }
 
-static void test_names_of_one_field(void **state)
-{
-    (void)state;
-    json_decref(ask_json("/v1/chat/completions",
-                         "{" SAY "\"max_tokens\":1,\"max_completion_tokens\":2}", 400));
-    assert_has(ask_body, "max_tokens and max_completion_tokens are two names of one field");
-    json_decref(ask_json("/v1/chat/completions",
-                         "{" SAY "\"max_tokens\":1,\"max_completion_tokens\":1.0}", 200));
-    json_decref(ask_json("/v1/chat/completions",
-                         "{" SAY "\"max_tokens\":null,\"max_completion_tokens\":1}", 200));
-    json_decref(ask_json("/completion",
-                         "{\"prompt\":\"a\",\"n_predict\":1,\"repeat_penalty\":1.1,"
-                         "\"repetition_penalty\":1.2}",
-                         400));
-}
-
 /* The other forms of calls, each by a template that has it. */
 static void test_tool_forms(void **state)
 {
@@ -698,23 +682,14 @@ static void test_nothing_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),
-        cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_completion),
-        cmocka_unit_test(test_logprobs),
-        cmocka_unit_test(test_choices),
-        cmocka_unit_test(test_stops),
-        cmocka_unit_test(test_characters),
-        cmocka_unit_test(test_constraints),
-        cmocka_unit_test(test_routing),
-        cmocka_unit_test(test_routing_of_layers),
-        cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_tools),
-        cmocka_unit_test(test_names_of_one_field),
-        cmocka_unit_test(test_tool_forms),
-        cmocka_unit_test(test_json_text),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_context),
+        cmocka_unit_test(test_models),       cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_completion),   cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_choices),      cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_characters),   cmocka_unit_test(test_constraints),
+        cmocka_unit_test(test_routing),      cmocka_unit_test(test_routing_of_layers),
+        cmocka_unit_test(test_chat),         cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_tool_forms),   cmocka_unit_test(test_json_text),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_context),
         cmocka_unit_test(test_nothing_left),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -227,7 +227,7 @@ static void test_embeddings_refused(void **state)
         {"/v1/embeddings", "{\"input\":\"a\",\"model\":\"third\"}", 404, "not served"},
         {"/embedding", "{\"input\":\"a\",\"encoding_format\":\"base64\"}", 400, "must be float"},
         {"/embedding", "{\"input\":\"a\",\"embd_normalize\":-2}", 400, "embd_normalize"},
-        {"/api/embed", "{\"input\":\"a\",\"truncate\":true}", 400, "truncate"},
+        {"/api/embed", "{\"input\":\"a\",\"truncate\":1}", 400, "truncate"},
         {"/api/embeddings", "{\"prompt\":[\"a\",\"b\"]}", 400, "more than 1"},
     };
     static char body[40000];

@@ -84,14 +84,22 @@ mixt_status mixt_sampling_gather(const mixt_sampler_options *options, const floa
         kept += stays;
     }
     *candidates = (mixt_candidates){.list = list, .count = kept, .temperature = 1};
-    if (kept == 0 && allowed == NULL) {
+    if (kept > 0) {
+        return MIXT_OK;
+    }
+    bool any = false;
+    for (int i = 0; i < vocab_size; i++) {
+        any = any || logits[i] != -INFINITY;
+    }
+    if (!any) {
         return mixt_fail(error, MIXT_ERROR_NUMERIC, "sampling: the largest logit is not finite");
     }
-    if (kept == 0) {
-        return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
-                         "grammar: no token of the vocabulary can follow");
+    if (allowed == NULL) {
+        return mixt_fail(error, MIXT_ERROR_ARGUMENT, "logit bias: no token is left to be drawn");
     }
-    return MIXT_OK;
+    return mixt_fail(error, MIXT_ERROR_UNSUPPORTED,
+                     "grammar: no token of the vocabulary can follow%s",
+                     options->bias_count > 0 ? " beside the logit biases" : "");
 }
 
 /* ---- creation */
@@ -99,23 +107,6 @@ mixt_status mixt_sampling_gather(const mixt_sampler_options *options, const floa
 static bool is_end(const mixt_tokenizer *tokenizer, int32_t token)
 {
     return mixt_tokenizer_is_end(tokenizer, token) || token == mixt_tokenizer_separator(tokenizer);
-}
-
-/* Whether biases leave nothing to draw, whatever the logits are. */
-static bool forbids_all(mixt_sampler *sampler)
-{
-    const mixt_sampler_options *o = &sampler->chain.options;
-    int left = sampler->vocab_size;
-    for (int marking = 1; marking >= 0; marking--) {
-        for (size_t i = 0; i < o->bias_count; i++) {
-            int32_t token = o->biases[i].token;
-            if (o->biases[i].bias == -INFINITY) {
-                left -= marking > sampler->marks[token];
-                sampler->marks[token] = marking;
-            }
-        }
-    }
-    return left == 0;
 }
 
 /* The caller's biases, and behind them those that keep the ends away. */
@@ -156,9 +147,7 @@ static mixt_status take_biases(mixt_sampler *sampler, mixt_error *error)
         }
     }
     o->biases = biases;
-    return forbids_all(sampler) ? mixt_fail(error, MIXT_ERROR_ARGUMENT,
-                                            "logit bias: every token of the vocabulary is left out")
-                                : MIXT_OK;
+    return MIXT_OK;
 }
 
 /* Runs the breakers' matcher over a token: whether one ends in it. */
