@@ -47,6 +47,9 @@ VARIABLES = {
     "one": {"messages": [user("Hello there")], "add_generation_prompt": True},
     "system": {"messages": [system("Be brief. "), user(" Größe? 你好\n"), assistant("Ja!\n"), user("<b> & 'c' \"d\"")],
                "add_generation_prompt": True},
+    "systems": {"messages": [system("Be brief."), system(" And kind."), user("Hello"), assistant("Hi."), system("Longer now."), user("Why?")],
+                "add_generation_prompt": True},
+    "unheard": {"messages": [user("Hello"), system("Be brief.")], "add_generation_prompt": True},
     "closed": {"messages": [user("1+1?"), assistant("2"), user("2+2?"), assistant("4")], "add_generation_prompt": False},
     "thoughts": {"messages": [user("Why?"), assistant("<think>\nhm\n</think>\n\nSo.", reasoning="hm"), user("And?")],
                  "add_generation_prompt": True, "enable_thinking": False},
@@ -248,7 +251,7 @@ def main():
     built_in = json.loads(subprocess.run([sys.argv[1], "builtin"], check=True, stdout=subprocess.PIPE).stdout)
     cases = []
     for template in CHATS + [built_in[name] for name in sorted(built_in)]:
-        for name in ("one", "system", "closed", "thoughts", "tools", "steps"):
+        for name in ("one", "system", "systems", "unheard", "closed", "thoughts", "tools", "steps"):
             cases.append([template, name, render(template, variables[name])])
     for template in FEATURES.strip("\n").split("\n") + MULTILINE:
         expected = render(template, variables["values"])
