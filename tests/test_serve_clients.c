@@ -564,8 +564,7 @@ static void test_members(void **state)
         "\"refusal\":null,\"audio\":null,\"function_call\":null,\"annotations\":[],\"parsed\":null",
         "\"images\":[],\"what\":null,\"refusal\":\"\",\"prefix\":false",
         "\"name\":\"n\",\"tool_call_id\":\"c\",\"tool_name\":\"t\",\"tool_calls\":[]",
-        "\"reasoning_content\":\"r\",\"reasoning\":\"r\",\"thinking\":\"r\",\"cache_control\":{"
-        "\"a\":1}",
+        "\"reasoning_content\":\"r\",\"reasoning\":\"r\",\"thinking\":\"r\",\"cache_control\":{}",
     };
     static const struct {
         const char *member, *part;
