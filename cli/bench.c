@@ -379,15 +379,18 @@ typedef struct bench_table {
     size_t rows;                 /* printed so far */
 } bench_table;
 
-/* Least seconds that the machine needs for the row's work, over the measured ones. Where nobody
- * measured how fast bytes are multiplied, these products count nothing. */
+/* Least seconds that the machine needs for the row's work, over the measured ones; 0: a rate that
+ * it goes by was not measured. */
 static double limit_share(const bench_table *table, const mixt_bench_row *row)
 {
     bool bf16 = table->settings->machine.matmul == MIXT_MATMUL_BF16;
     double peak =
         bf16 && table->limits.bf16_flops > 0 ? table->limits.bf16_flops : table->limits.fp32_flops;
     double compute = peak > 0 ? (row->flops - row->int8_flops) / peak : 0;
-    compute += table->limits.int8_flops > 0 ? row->int8_flops / table->limits.int8_flops : 0;
+    if (row->int8_flops > 0 && table->limits.int8_flops <= 0) {
+        return 0;
+    }
+    compute += row->int8_flops > 0 ? row->int8_flops / table->limits.int8_flops : 0;
     double memory = table->limits.read_bytes > 0 ? row->bytes / table->limits.read_bytes : 0;
     return row->seconds > 0 ? fmax(compute, memory) / row->seconds : 0;
 }
@@ -521,7 +524,7 @@ static void print_md_row(const bench_table *table, const mixt_bench_row *row)
     char speed[64];
     char share[16] = "-"; /* the limits were not measured */
     snprintf(speed, sizeof speed, "%.1f +- %.1f", rate, spread);
-    if (table->limits.fp32_flops > 0) {
+    if (limit_share(table, row) > 0) {
         snprintf(share, sizeof share, "%.1f%%", 100 * limit_share(table, row));
     }
     if (table->model_width > 0) {
