@@ -117,6 +117,12 @@ static bool is_word(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
+bool template_names(const serve_server *server, const char *word)
+{
+    const char *chat_template = server->options->chat_template;
+    return chat_template != NULL && strstr(chat_template, word) != NULL;
+}
+
 /* Whether a template asks for a member: .name, or the name in quotes. */
 static bool template_reads(const char *chat_template, const char *name)
 {

@@ -27,6 +27,8 @@ typedef enum tool_form {
 } tool_form;
 
 tool_form tool_form_of(const char *chat_template);
+/* Whether there is a template that has a word in it, as one has that reads a variable. */
+bool template_names(const serve_server *server, const char *word);
 
 typedef struct tool_call {
     char *name, *arguments; /* JSON text as the model wrote it */

@@ -24,16 +24,22 @@ bool api_fail(api_problem *problem, int status, const char *code, const char *pa
     return false;
 }
 
-const field_rule *fields_find(const field_rule *const *tables, const char *name)
+/* `skip`: bytes of the rules' names in front of those of the object's fields. */
+static const field_rule *find(const field_rule *const *tables, size_t skip, const char *name)
 {
     for (; *tables != NULL; tables++) {
         for (const field_rule *rule = *tables; rule->name != NULL; rule++) {
-            if (strcmp(rule->name, name) == 0) {
+            if (strcmp(rule->name + skip, name) == 0) {
                 return rule;
             }
         }
     }
     return NULL;
+}
+
+const field_rule *fields_find(const field_rule *const *tables, const char *name)
+{
+    return find(tables, 0, name);
 }
 
 bool fields_is_nothing(const json_t *value)
@@ -141,18 +147,42 @@ bool fields_agree(const char *name, const json_t *value, const char *other,
 }
 
 /* Whether the other names that lead to a rule's place have the same value, where they are there. */
-static bool check_spellings(const json_t *object, const field_rule *const *tables,
-                            const field_rule *rule, const json_t *value, api_problem *problem)
+static bool check_spellings(const json_t *object, const field_rule *const *tables, size_t skip,
+                            const field_rule *rule, api_problem *problem)
 {
+    const json_t *value = json_object_get(object, rule->name + skip);
     const field_rule *const *table = tables;
     for (; rule->kind != FIELD_IGNORED && rule->kind != FIELD_REFUSED && *table != NULL; table++) {
         for (const field_rule *other = *table; other->name != NULL; other++) {
             if (other->offset == rule->offset && other->kind == rule->kind &&
-                strcmp(other->name, rule->name) != 0 && fields_find(tables, other->name) == other &&
-                !fields_agree(rule->name, value, other->name, json_object_get(object, other->name),
-                              problem)) {
+                strcmp(other->name, rule->name) != 0 &&
+                find(tables, skip, other->name + skip) == other &&
+                !fields_agree(rule->name, value, other->name,
+                              json_object_get(object, other->name + skip), problem)) {
                 return false;
             }
+        }
+    }
+    return true;
+}
+
+static bool read_fields(const json_t *object, const field_rule *const *tables, const char *place,
+                        void *settings, api_problem *problem)
+{
+    size_t skip = strlen(place);
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        const field_rule *rule = find(tables, skip, name);
+        if (rule == NULL) {
+            return api_fail(problem, 400, "unknown_parameter", name, "unknown field \"%s%.60s\"",
+                            place, name);
+        }
+        if (!json_is_null(value) &&
+            (!read_field(rule, value, (char *)settings + rule->offset, problem) ||
+             !check_spellings(object, tables, skip, rule, problem))) {
+            return false;
         }
     }
     return true;
@@ -161,20 +191,16 @@ static bool check_spellings(const json_t *object, const field_rule *const *table
 bool fields_read(const json_t *object, const field_rule *const *tables, void *settings,
                  api_problem *problem)
 {
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, name, value)
-    {
-        const field_rule *rule = fields_find(tables, name);
-        if (rule == NULL) {
-            return api_fail(problem, 400, "unknown_parameter", name, "unknown field \"%.60s\"",
-                            name);
-        }
-        if (!json_is_null(value) &&
-            (!read_field(rule, value, (char *)settings + rule->offset, problem) ||
-             !check_spellings(object, tables, rule, value, problem))) {
-            return false;
-        }
+    return read_fields(object, tables, "", settings, problem);
+}
+
+bool fields_read_inside(const json_t *object, const char *place, const field_rule *rules,
+                        void *settings, api_problem *problem)
+{
+    const field_rule *const tables[] = {rules, NULL};
+    if (read_fields(object, tables, place, settings, problem)) {
+        return true;
     }
-    return true;
+    snprintf(problem->param, sizeof problem->param, "%.*s", (int)strlen(place) - 1, place);
+    return false;
 }

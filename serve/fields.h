@@ -43,6 +43,10 @@ typedef struct field_rule {
  * to agree. */
 bool fields_read(const json_t *object, const field_rule *const *tables, void *settings,
                  api_problem *problem);
+/* The same of an object inside a body. `place` is what stands in front of its fields' names, a dot
+ * at its end; the names of its rules begin with that. */
+bool fields_read_inside(const json_t *object, const char *place, const field_rule *rules,
+                        void *settings, api_problem *problem);
 /* The first rule of a name, or NULL. */
 const field_rule *fields_find(const field_rule *const *tables, const char *name);
 /* false, 0 or empty. */

@@ -347,7 +347,6 @@ bool ollama_check_options(const api_call *call, const json_t *options, api_probl
 static bool read_think(const api_call *call, ollama_request *request, api_problem *problem)
 {
     const char *word = json_string_value(request->think);
-    const char *chat_template = call->server->options->chat_template;
     const char *variable = word != NULL ? "reasoning_effort" : "enable_thinking";
     if (request->think == NULL) {
         return true;
@@ -363,7 +362,7 @@ static bool read_think(const api_call *call, ollama_request *request, api_proble
             return api_fail(problem, 400, "unsupported_parameter", "think",
                             "think: with raw there is no template that could be told");
         }
-        if (chat_template == NULL || strstr(chat_template, variable) == NULL) {
+        if (!template_names(call->server, variable)) {
             return api_fail(problem, 400, "unsupported_parameter", "think",
                             "think: the model's chat template does not support thinking%s",
                             word != NULL ? " by low, medium and high" : "");
@@ -604,7 +603,7 @@ static http_progress answer_show(api_call *call, http_reply *reply)
     text_put(out, "}");
     text_key(out, "capabilities");
     text_put(out, "[\"completion\"");
-    if (chat_template != NULL && strstr(chat_template, "tools") != NULL) {
+    if (template_names(server, "tools")) {
         text_put(out, ",\"tools\"");
     }
     text_put(out, "]");

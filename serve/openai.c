@@ -30,77 +30,54 @@ const field_rule openai_fields[] = {
     {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
 };
 
-/* Whether an object has no members but these (a list that ends with NULL), of their types; `prefix`
- * names the object. */
-typedef struct member_rule {
-    const char *name;
-    bool (*is)(const json_t *value);
-    const char *what;
-} member_rule;
+/* What response_format says; some of it is read for its type alone, as the text always follows the
+ * schema. */
+typedef struct format_fields {
+    const char *type, *name, *description;
+    const json_t *schema, *json_schema;
+    bool strict;
+} format_fields;
 
-static bool is_text(const json_t *value)
-{
-    return json_is_string(value);
-}
+#define FORMAT(member) offsetof(format_fields, member)
 
-static bool is_boolean(const json_t *value)
-{
-    return json_is_boolean(value);
-}
+static const field_rule format_text[] = {
+    {"response_format.type", FIELD_TEXT, FORMAT(type), 0, 0, NULL},
+    {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
+};
+static const field_rule format_object[] = {
+    {"response_format.type", FIELD_TEXT, FORMAT(type), 0, 0, NULL},
+    {"response_format.schema", FIELD_VALUE, FORMAT(schema), 0, 0, NULL}, /* llama.cpp's */
+    {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
+};
+static const field_rule format_schema[] = {
+    {"response_format.type", FIELD_TEXT, FORMAT(type), 0, 0, NULL},
+    {"response_format.schema", FIELD_VALUE, FORMAT(schema), 0, 0, NULL},
+    {"response_format.json_schema", FIELD_VALUE, FORMAT(json_schema), 0, 0, NULL},
+    {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
+};
+static const field_rule inside_schema[] = {
+    {"response_format.json_schema.schema", FIELD_VALUE, FORMAT(schema), 0, 0, NULL},
+    {"response_format.json_schema.name", FIELD_TEXT, FORMAT(name), 0, 0, NULL},
+    {"response_format.json_schema.description", FIELD_TEXT, FORMAT(description), 0, 0, NULL},
+    {"response_format.json_schema.strict", FIELD_BOOL, FORMAT(strict), 0, 0, NULL},
+    {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
+};
 
-static bool is_anything(const json_t *value)
+/* {"type": "json_schema", "json_schema": {"schema": ..., "name", "description", "strict"}} */
+static bool read_schema(openai_request *request, const format_fields *format, api_problem *problem)
 {
-    return value != NULL;
-}
-
-static bool check_members(const json_t *object, const char *prefix, const member_rule *rules,
-                          api_problem *problem)
-{
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, name, value)
-    {
-        const member_rule *rule = rules;
-        while (rule->name != NULL && strcmp(rule->name, name) != 0) {
-            rule++;
-        }
-        if (rule->name == NULL) {
-            return api_fail(problem, 400, "unknown_parameter", prefix, "unknown field \"%s.%.60s\"",
-                            prefix, name);
-        }
-        if (!json_is_null(value) && !rule->is(value)) {
-            return api_fail(problem, 400, "invalid_type", prefix, "%s.%s must be %s", prefix, name,
-                            rule->what);
-        }
+    format_fields inner = {0};
+    if (format->json_schema != NULL && !json_is_object(format->json_schema)) {
+        return api_fail(problem, 400, "invalid_type", "response_format.json_schema",
+                        "response_format.json_schema must be an object");
     }
-    return true;
-}
-
-/* {"type": "json_schema", "json_schema": {"schema": ..., "name", "description", "strict"}}; the
- * text always follows the schema, so that `strict` changes nothing. */
-static bool read_schema(openai_request *request, api_problem *problem)
-{
-    static const member_rule inner[] = {
-        {"schema", is_anything, NULL},
-        {"name", is_text, "a string"},
-        {"description", is_text, "a string"},
-        {"strict", is_boolean, "true or false"},
-        {NULL, NULL, NULL},
-    };
-    static const char outer_name[] = "response_format.schema",
-                      inner_name[] = "response_format.json_schema";
-    const json_t *object = json_object_get(request->response_format, "json_schema");
-    const json_t *outer = json_object_get(request->response_format, "schema"); /* llama.cpp's */
-    const json_t *schema = json_object_get(object, "schema");
-    if (object != NULL && !json_is_object(object) && !json_is_null(object)) {
-        return api_fail(problem, 400, "invalid_type", inner_name, "%s must be an object",
-                        inner_name);
-    }
-    if (!check_members(object, inner_name, inner, problem) ||
-        !fields_agree("response_format.json_schema.schema", schema, outer_name, outer, problem)) {
+    if (!fields_read_inside(format->json_schema, "response_format.json_schema.", inside_schema,
+                            &inner, problem) ||
+        !fields_agree("response_format.json_schema.schema", inner.schema, "response_format.schema",
+                      format->schema, problem)) {
         return false;
     }
-    schema = schema != NULL && !json_is_null(schema) ? schema : outer;
+    const json_t *schema = inner.schema != NULL ? inner.schema : format->schema;
     return schema != NULL ? request_schema(&request->common, schema, "response_format", problem)
                           : api_fail(problem, 400, "invalid_schema", "response_format",
                                      "response_format: json_schema.schema is needed");
@@ -108,45 +85,49 @@ static bool read_schema(openai_request *request, api_problem *problem)
 
 static bool read_format(openai_request *request, api_problem *problem)
 {
-    static const member_rule of_text[] = {{"type", is_text, "a string"}, {NULL, NULL, NULL}};
-    static const member_rule of_object[] = {
-        {"type", is_text, "a string"}, {"schema", is_anything, NULL}, {NULL, NULL, NULL}};
-    static const member_rule of_schema[] = {{"type", is_text, "a string"},
-                                            {"schema", is_anything, NULL},
-                                            {"json_schema", is_anything, NULL},
-                                            {NULL, NULL, NULL}};
+    static const struct {
+        const char *type;
+        const field_rule *rules;
+    } kinds[] = {
+        {"text", format_text}, {"json_object", format_object}, {"json_schema", format_schema}};
+    enum { TEXT, OBJECT, SCHEMA, KINDS };
     const json_t *format = request->response_format;
     const char *type = json_string_value(json_object_get(format, "type"));
+    format_fields fields = {0};
+    int kind = TEXT;
     if (format == NULL) {
         return true;
     }
-    if (type != NULL && strcmp(type, "text") == 0) {
-        return check_members(format, "response_format", of_text, problem);
+    while (kind < KINDS && (type == NULL || strcmp(type, kinds[kind].type) != 0)) {
+        kind++;
     }
-    if (type != NULL && strcmp(type, "json_object") == 0) {
-        const json_t *schema = json_object_get(format, "schema"); /* llama.cpp's */
-        schema = json_is_null(schema) ? NULL : schema;
-        if (!check_members(format, "response_format", of_object, problem)) {
-            return false;
-        }
-        json_t *any = json_pack("{s:s}", "type", "object");
-        bool good = request_schema(&request->common, schema != NULL ? schema : any,
-                                   "response_format", problem);
-        json_decref(any);
-        return good;
+    if (kind == KINDS) {
+        return api_fail(problem, 400, "invalid_value", "response_format",
+                        "response_format: type must be text, json_object or json_schema");
     }
-    if (type != NULL && strcmp(type, "json_schema") == 0) {
-        return check_members(format, "response_format", of_schema, problem) &&
-               read_schema(request, problem);
+    if (!fields_read_inside(format, "response_format.", kinds[kind].rules, &fields, problem)) {
+        return false;
     }
-    return api_fail(problem, 400, "invalid_value", "response_format",
-                    "response_format: type must be text, json_object or json_schema");
+    if (kind == SCHEMA) {
+        return read_schema(request, &fields, problem);
+    }
+    json_t *any = kind == OBJECT ? json_pack("{s:s}", "type", "object") : NULL;
+    bool good = kind == TEXT ||
+                request_schema(&request->common, fields.schema != NULL ? fields.schema : any,
+                               "response_format", problem);
+    json_decref(any);
+    return good;
 }
+
+static const field_rule stream_options[] = {
+    {"stream_options.include_usage", FIELD_BOOL, AT(include_usage), 0, 0, NULL},
+    {"stream_options.include_obfuscation", FIELD_BOOL, AT(include_obfuscation), 0, 0, NULL},
+    {NULL, FIELD_IGNORED, 0, 0, 0, NULL},
+};
 
 bool openai_read_options(openai_request *request, const char *prefix, api_call *call)
 {
     api_problem *problem = &call->problem;
-    const json_t *usage = json_object_get(request->stream_options, "include_usage");
     snprintf(request->id, sizeof request->id, "%s-%llx%08llx", prefix,
              (unsigned long long)call->server->created, (unsigned long long)call->request->number);
     if (request->stream_options != NULL &&
@@ -154,14 +135,9 @@ bool openai_read_options(openai_request *request, const char *prefix, api_call *
         return api_fail(problem, 400, "invalid_value", "stream_options",
                         "stream_options is an object beside \"stream\": true");
     }
-    static const member_rule members[] = {{"include_usage", is_boolean, "true or false"},
-                                          {"include_obfuscation", is_boolean, "true or false"},
-                                          {NULL, NULL, NULL}};
-    if (!check_members(request->stream_options, "stream_options", members, problem)) {
-        return false;
-    }
-    request->include_usage = json_is_true(usage);
-    return model_is_served(call->server, request->model, problem) && read_format(request, problem);
+    return fields_read_inside(request->stream_options, "stream_options.", stream_options, request,
+                              problem) &&
+           model_is_served(call->server, request->model, problem) && read_format(request, problem);
 }
 
 void openai_write_head(const api_call *call, const char *object, text_buffer *out)

@@ -11,8 +11,8 @@ typedef struct openai_request {
     api_request common;
     const char *model;
     const json_t *stream_options, *response_format;
-    bool include_usage;
-    char id[48]; /* "cmpl-..." */
+    bool include_usage, include_obfuscation; /* the latter is read for its type alone */
+    char id[48];                             /* "cmpl-..." */
 } openai_request;
 
 bool openai_read_options(openai_request *request, const char *prefix, api_call *call);

@@ -337,7 +337,6 @@ static bool check_effort(const api_call *call, const chat_request *request, api_
 {
     static const char *const words[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
     const char *effort = request->reasoning_effort;
-    const char *chat_template = call->server->options->chat_template;
     bool known = effort == NULL;
     for (size_t i = 0; !known && i < sizeof words / sizeof *words; i++) {
         known = strcmp(effort, words[i]) == 0;
@@ -351,8 +350,8 @@ static bool check_effort(const api_call *call, const chat_request *request, api_
                       json_object_get(call->body, "reasoning_effort"), problem)) {
         return false;
     }
-    return effort == NULL || chat_template == NULL ||
-           strstr(chat_template, "reasoning_effort") != NULL ||
+    return effort == NULL || call->server->options->chat_template == NULL ||
+           template_names(call->server, "reasoning_effort") ||
            api_fail(problem, 400, "unsupported_parameter", "reasoning_effort",
                     "reasoning_effort: the model's chat template does not read it");
 }

@@ -256,8 +256,7 @@ bool tool_choice_read(const serve_server *server, const json_t *tools, const jso
     if (!check_tools(tools, problem)) {
         return false;
     }
-    if (server->options->chat_template != NULL &&
-        strstr(server->options->chat_template, "tools") == NULL) {
+    if (server->options->chat_template != NULL && !template_names(server, "tools")) {
         return api_fail(problem, 400, "unsupported_parameter", "tools",
                         "tools: the model's chat template knows none");
     }

@@ -88,6 +88,22 @@ int serve_end(pid_t server)
     return finish_child(server);
 }
 
+int serve_set_up(void **state, const char *options, pid_t *server)
+{
+    int status = shell_make(state);
+    if (status == 0) {
+        shell_train();
+        *server = serve_begin(options);
+    }
+    return status;
+}
+
+int serve_tear_down(void **state, pid_t server)
+{
+    int status = serve_end(server);
+    return scratch_remove(state) != 0 || status != 0;
+}
+
 /* ---- sockets */
 
 int client_connect(void)

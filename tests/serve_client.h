@@ -18,6 +18,9 @@ extern int serve_port; /* of the server that runs */
 pid_t serve_begin(const char *options);
 /* SIGTERM, and its exit status. */
 int serve_end(pid_t server);
+/* For a group of tests: a scratch folder, a trained model `run`, and its server. */
+int serve_set_up(void **state, const char *options, pid_t *server);
+int serve_tear_down(void **state, pid_t server);
 
 int client_connect(void);
 /* Sends all; false where the server has closed. */

@@ -34,8 +34,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    int status = serve_end(server);
-    return scratch_remove(state) != 0 || status != 0;
+    return serve_tear_down(state, server);
 }
 
 /* Texts of a stream's events joined: of "text", "content" or "response" strings. */

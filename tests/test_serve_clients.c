@@ -22,18 +22,12 @@ static pid_t server;
 
 static int set_up(void **state)
 {
-    int status = shell_make(state);
-    if (status == 0) {
-        shell_train();
-        server = serve_begin("--template qwen3 -a tiny -c 2048");
-    }
-    return status;
+    return serve_set_up(state, "--template qwen3 -a tiny -c 2048", &server);
 }
 
 static int tear_down(void **state)
 {
-    int status = serve_end(server);
-    return scratch_remove(state) != 0 || status != 0;
+    return serve_tear_down(state, server);
 }
 
 /* ---- embeddings */

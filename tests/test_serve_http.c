@@ -21,19 +21,15 @@ static pid_t server;
 
 static int set_up(void **state)
 {
-    int status = shell_make(state);
-    if (status == 0) {
-        shell_train();
-        server = serve_begin("-c 60000 --cache-positions 130000 --header-bytes 4096 --body-bytes "
-                             "20000 --timeout 20 --buffer-bytes 65536");
-    }
-    return status;
+    return serve_set_up(state,
+                        "-c 60000 --cache-positions 130000 --header-bytes 4096 --body-bytes "
+                        "20000 --timeout 20 --buffer-bytes 65536",
+                        &server);
 }
 
 static int tear_down(void **state)
 {
-    int status = serve_end(server);
-    return scratch_remove(state) != 0 || status != 0;
+    return serve_tear_down(state, server);
 }
 
 #define HOST "Host: localhost\r\n"

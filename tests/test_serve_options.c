@@ -17,18 +17,12 @@ static pid_t server;
 
 static int set_up(void **state)
 {
-    int status = shell_make(state);
-    if (status == 0) {
-        shell_train();
-        server = serve_begin("--template qwen3 -a tiny -c 256");
-    }
-    return status;
+    return serve_set_up(state, "--template qwen3 -a tiny -c 256", &server);
 }
 
 static int tear_down(void **state)
 {
-    int status = serve_end(server);
-    return scratch_remove(state) != 0 || status != 0;
+    return serve_tear_down(state, server);
 }
 
 /* ---- large grammars */
@@ -51,51 +45,60 @@ static long most_memory(void)
     return kibibytes / 1024;
 }
 
-/* One is made of it, whatever the choices are. */
-static void test_large_grammar(void **state)
+/* Room for a request of 128 choices and its beginning, up to the value of `constraint`; `used`:
+ * bytes of it. */
+static char *begin_large(const char *constraint, size_t *used)
 {
     char *body = malloc(BODY_MAX);
-    (void)state;
     assert_non_null(body);
+    *used =
+        (size_t)sprintf(body, "{\"prompt\":\"a\",\"n\":128,\"max_tokens\":1,\"%s\":", constraint);
+    return body;
+}
+
+/* Each choice has the text, and the server took no memory for each. */
+static void check_large(char *body, const char *text)
+{
     long before = most_memory();
-    size_t used = (size_t)sprintf(body, "{\"prompt\":\"a\",\"n\":128,\"max_tokens\":1,"
-                                        "\"grammar\":\"root ::= \\\"");
-    memset(body + used, 'a', 1900000);
-    strcpy(body + used + 1900000, "\\\"\"}");
     json_t *root = ask_json("/v1/completions", body, 200);
     assert_int_equal(json_array_size(json_at(root, "choices")), 128);
-    assert_string_equal(text_at(root, "choices.127.text"), "a");
+    assert_string_equal(text_at(root, "choices.127.text"), text);
     json_decref(root);
-    /* 128 compiled ones took 1900 MiB. */
     assert_in_range(most_memory() - before, 0, 500);
-    used = (size_t)sprintf(body, "{\"prompt\":\"a\",\"n\":128,\"max_tokens\":1,"
-                                 "\"json_schema\":{\"enum\":[\"value 0\"");
+    free(body);
+}
+
+/* One is made of it, whatever the choices are: 128 compiled ones took 1900 MiB. */
+static void test_large_grammar(void **state)
+{
+    size_t used;
+    char *body = begin_large("grammar", &used);
+    (void)state;
+    used += (size_t)sprintf(body + used, "\"root ::= \\\"");
+    memset(body + used, 'a', 1900000);
+    strcpy(body + used + 1900000, "\\\"\"}");
+    check_large(body, "a");
+    body = begin_large("json_schema", &used);
+    used += (size_t)sprintf(body + used, "{\"enum\":[\"value 0\"");
     for (int i = 1; i < 30000; i++) {
         used += (size_t)sprintf(body + used, ",\"value %d\"", i);
     }
     strcpy(body + used, "]}}");
-    root = ask_json("/v1/completions", body, 200);
-    assert_string_equal(text_at(root, "choices.127.text"), "\"");
-    json_decref(root);
-    free(body);
+    check_large(body, "\"");
 }
 
 /* Where it stands, each choice has for itself, 8 MiB of it here, while it is drawn. */
 static void test_wide_grammar(void **state)
 {
-    char *body = malloc(BODY_MAX);
+    size_t used;
+    char *body = begin_large("grammar", &used);
     (void)state;
-    assert_non_null(body);
-    long before = most_memory();
-    size_t used = (size_t)sprintf(body, "{\"prompt\":\"a\",\"n\":128,\"max_tokens\":1,"
-                                        "\"grammar\":\"root ::= \\\"x\\\"");
+    used += (size_t)sprintf(body + used, "\"root ::= \\\"x\\\"");
     for (int i = 0; i < 200000; i++) {
         used += (size_t)sprintf(body + used, " | a");
     }
-    strcpy(body + used, "\\na ::= \\\"y\\\"\"}");
-    json_decref(ask_json("/v1/completions", body, 200));
-    assert_in_range(most_memory() - before, 0, 500);
-    free(body);
+    strcpy(body + used, "\\na ::= \\\"y\\\"\",\"logit_bias\":[[\"x\",50]]}");
+    check_large(body, "x");
 }
 
 /* ---- options that are spelled twice, or do not exist */

@@ -44,8 +44,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    int status = serve_end(server);
-    return scratch_remove(state) != 0 || status != 0;
+    return serve_tear_down(state, server);
 }
 
 /* A row's bytes with its piece in place of '@', and another request behind those that end the
